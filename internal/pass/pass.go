@@ -1,0 +1,213 @@
+package pass
+
+import (
+	"crypto/ed25519"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+	"github.com/google/uuid"
+	"github.com/maypok86/otter/v2"
+
+	"usher/internal/keyring"
+)
+
+// Issuer is the iss of every pass.
+const Issuer = "usher"
+
+// maxTokenLen bounds what is parsed at all; a pass has about 400 bytes.
+const maxTokenLen = 2048
+
+// remembered bounds the verified passes kept in memory (about 400 bytes each).
+const remembered = 100_000
+
+// The ways in which a pass is no pass.
+var (
+	ErrNone    = errors.New("no pass")
+	ErrInvalid = errors.New("pass is not valid")
+	ErrExpired = errors.New("pass has expired")
+	ErrRoom    = errors.New("pass is for another room")
+)
+
+// Claims are what a verified pass says.
+type Claims struct {
+	Room      string // aud
+	Session   string // sub
+	ID        string // jti
+	KeyID     string // kid
+	IssuedAt  time.Time
+	NotBefore time.Time
+	ExpiresAt time.Time
+}
+
+// RoomOfEvent is the audience that a pass for an event needs: its room, or for an
+// event without a room "event.<slug>" (a slug has no dot, so no room has that name).
+func RoomOfEvent(slug, room string) string {
+	if room == "" {
+		return "event." + slug
+	}
+	return room
+}
+
+// CookieName is the cookie that carries the pass of a room.
+func CookieName(room string, secure bool) string {
+	if secure {
+		return "__Host-usher-pass-" + room
+	}
+	return "usher-pass-" + room
+}
+
+// Issue signs a pass for session in room with the ring's newest key. Times are cut
+// to whole seconds: the end is never later than expires.
+func Issue(ring *keyring.Ring, room, session string, issued, expires time.Time) (string, error) {
+	kid, private := ring.PassKey()
+	t := jwt.NewWithClaims(jwt.SigningMethodEdDSA, jwt.RegisteredClaims{
+		Issuer:    Issuer,
+		Audience:  jwt.ClaimStrings{room},
+		Subject:   session,
+		IssuedAt:  &jwt.NumericDate{Time: issued.Truncate(time.Second)},
+		NotBefore: &jwt.NumericDate{Time: issued.Truncate(time.Second)},
+		ExpiresAt: &jwt.NumericDate{Time: expires.Truncate(time.Second)},
+		ID:        uuid.Must(uuid.NewV7()).String(),
+	})
+	t.Header["kid"] = kid
+	signed, err := t.SignedString(private)
+	if err != nil {
+		return "", fmt.Errorf("sign pass: %w", err)
+	}
+	return signed, nil
+}
+
+// Verifier checks passes against public keys.
+type Verifier struct {
+	keys     func() map[string]ed25519.PublicKey
+	parser   *jwt.Parser
+	verified *otter.Cache[[sha256.Size]byte, Claims]
+}
+
+// NewVerifier checks against the keys that the function returns at each new token,
+// so that a rotation is seen.
+func NewVerifier(keys func() map[string]ed25519.PublicKey) *Verifier {
+	return &Verifier{
+		keys:     keys,
+		parser:   jwt.NewParser(jwt.WithValidMethods([]string{"EdDSA"}), jwt.WithoutClaimsValidation(), jwt.WithStrictDecoding()),
+		verified: otter.Must(&otter.Options[[sha256.Size]byte, Claims]{MaximumSize: remembered}),
+	}
+}
+
+// Verify checks token for room at now: signature, issuer, audience and times.
+// Errors: ErrInvalid, ErrExpired, ErrRoom. A clock may be off by two seconds at nbf.
+func (v *Verifier) Verify(token, room string, now time.Time) (Claims, error) {
+	if token == "" || len(token) > maxTokenLen {
+		return Claims{}, ErrInvalid
+	}
+	digest := sha256.Sum256([]byte(token))
+	c, ok := v.verified.GetIfPresent(digest)
+	if !ok {
+		var err error
+		if c, err = v.signed(token); err != nil {
+			return Claims{}, err
+		}
+		v.verified.Set(digest, c)
+	}
+	switch {
+	case !now.Before(c.ExpiresAt):
+		v.verified.Invalidate(digest)
+		return Claims{}, ErrExpired
+	case now.Add(2 * time.Second).Before(c.NotBefore):
+		return Claims{}, ErrInvalid
+	case c.Room != room:
+		return Claims{}, ErrRoom
+	}
+	return c, nil
+}
+
+// signed checks the signature and that every claim is there.
+func (v *Verifier) signed(token string) (Claims, error) {
+	var rc jwt.RegisteredClaims
+	kid := ""
+	_, err := v.parser.ParseWithClaims(token, &rc, func(t *jwt.Token) (any, error) {
+		kid, _ = t.Header["kid"].(string)
+		public, ok := v.keys()[kid]
+		if !ok {
+			return nil, ErrInvalid
+		}
+		return public, nil
+	})
+	if err != nil || rc.Issuer != Issuer || len(rc.Audience) != 1 || rc.Subject == "" ||
+		rc.ExpiresAt == nil || rc.NotBefore == nil || rc.IssuedAt == nil {
+		return Claims{}, ErrInvalid
+	}
+	return Claims{
+		Room: rc.Audience[0], Session: rc.Subject, ID: rc.ID, KeyID: kid,
+		IssuedAt: rc.IssuedAt.Time, NotBefore: rc.NotBefore.Time, ExpiresAt: rc.ExpiresAt.Time,
+	}, nil
+}
+
+// FromRequest finds and checks the request's pass for room: the Usher-Pass header,
+// else a Bearer that is ours, else the cookie. ErrNone when there is none. Where
+// several are sent the first that verifies counts; else the first one's error.
+func (v *Verifier) FromRequest(r *http.Request, room string, now time.Time) (Claims, error) {
+	first := ErrNone
+	for _, token := range tokens(r, room) {
+		c, err := v.Verify(token, room, now)
+		if err == nil {
+			return c, nil
+		}
+		if errors.Is(first, ErrNone) {
+			first = err
+		}
+	}
+	return Claims{}, first
+}
+
+func tokens(r *http.Request, room string) []string {
+	var out []string
+	if h := r.Header.Get("Usher-Pass"); h != "" {
+		out = append(out, h)
+	}
+	if b := Bearer(r); b != "" && IsOurs(b) {
+		out = append(out, b)
+	}
+	for _, secure := range []bool{true, false} {
+		if c, err := r.Cookie(CookieName(room, secure)); err == nil && c.Value != "" {
+			out = append(out, c.Value)
+		}
+	}
+	return out
+}
+
+// Bearer returns the Authorization header's bearer token, or "".
+func Bearer(r *http.Request) string {
+	scheme, token, ok := strings.Cut(r.Header.Get("Authorization"), " ")
+	if !ok || !strings.EqualFold(scheme, "Bearer") {
+		return ""
+	}
+	return strings.TrimSpace(token)
+}
+
+// IsOurs tells, without verifying anything, whether token claims to be a pass: a
+// JWT whose iss is ours. A foreign bearer goes to the origin untouched.
+func IsOurs(token string) bool {
+	if len(token) > maxTokenLen {
+		return false
+	}
+	parts := strings.Split(token, ".")
+	if len(parts) != 3 {
+		return false
+	}
+	body, err := base64.RawURLEncoding.DecodeString(parts[1])
+	if err != nil {
+		return false
+	}
+	var claims struct {
+		Iss string `json:"iss"`
+	}
+	return json.Unmarshal(body, &claims) == nil && claims.Iss == Issuer
+}
