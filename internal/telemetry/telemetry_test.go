@@ -1,0 +1,100 @@
+package telemetry
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"usher/internal/problem"
+)
+
+func TestRequestIDIsOursUnlessTrusted(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		sent  string
+		trust bool
+		keep  bool
+	}{
+		"a client's":            {"client-chosen-id", false, false},
+		"a trusted proxy's":     {"proxy-chosen-id", true, true},
+		"log injection":         {"evil\nlevel=ERROR id", true, false},
+		"too long":              {strings.Repeat("a", 65), true, false},
+		"none":                  {"", true, false},
+		"a trusted proxy's own": {"0193-abcd_EFGH", true, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var forwarded, inContext string
+			h := RequestID(func(*http.Request) bool { return c.trust }, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+				forwarded, inContext = r.Header.Get(problem.RequestIDHeader), problem.RequestIDFrom(r.Context())
+			}))
+			r := httptest.NewRequest(http.MethodGet, "/", nil)
+			r.Header.Set(problem.RequestIDHeader, c.sent)
+			w := httptest.NewRecorder()
+			h.ServeHTTP(w, r)
+			got := w.Header().Get(problem.RequestIDHeader)
+			if (got == c.sent) != c.keep || got == "" || forwarded != got || inContext != got {
+				t.Errorf("answered %q, forwarded %q, in context %q", got, forwarded, inContext)
+			}
+		})
+	}
+}
+
+func TestLogLinesCarryTheRequestID(t *testing.T) {
+	t.Parallel()
+	var out bytes.Buffer
+	log, err := NewLogger(&out, "json", "info")
+	if err != nil {
+		t.Fatal(err)
+	}
+	log.With("room", "gala").InfoContext(problem.WithRequestID(context.Background(), "req-1"), "called")
+	var line map[string]any
+	if err := json.Unmarshal(out.Bytes(), &line); err != nil || line["request_id"] != "req-1" || line["room"] != "gala" {
+		t.Errorf("%s, %v", out.String(), err)
+	}
+	for _, bad := range [][2]string{{"xml", "info"}, {"json", "loud"}} {
+		if _, err := NewLogger(&out, bad[0], bad[1]); err == nil {
+			t.Errorf("%v is accepted", bad)
+		}
+	}
+}
+
+func TestAccessLogKeepsSecretsOut(t *testing.T) {
+	t.Parallel()
+	var out bytes.Buffer
+	log, err := NewLogger(&out, "text", "debug")
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := AccessLog(log, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTeapot) }))
+	r := httptest.NewRequest(http.MethodGet, "/orders/1?access=s3cret", nil)
+	r.Header.Set("Authorization", "Bearer s3cret")
+	h.ServeHTTP(httptest.NewRecorder(), r)
+	if line := out.String(); strings.Contains(line, "s3cret") || !strings.Contains(line, "status=418") {
+		t.Error(line)
+	}
+}
+
+func TestReadinessTellsWhy(t *testing.T) {
+	t.Parallel()
+	down := errors.New("redis does not answer")
+	h := AdminHandler(func(context.Context) error { return down })
+	for path, want := range map[string]int{"/healthz": 200, "/readyz": 503, "/metrics": 200, "/debug/pprof/": 200} {
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
+		if w.Code != want {
+			t.Errorf("%s answers %d, want %d", path, w.Code, want)
+		}
+	}
+	down = nil
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/readyz", nil))
+	if w.Code != http.StatusOK {
+		t.Errorf("ready answers %d", w.Code)
+	}
+}
