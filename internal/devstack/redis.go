@@ -1,0 +1,142 @@
+package devstack
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// RedisConfig says how a private redis-server runs.
+type RedisConfig struct {
+	Folder *Folder
+	// Durable keeps an append-only file in the folder, synced each second.
+	// Otherwise the server forgets everything when it ends.
+	Durable bool
+	// TCP also opens a free loopback port, guarded by a random password; see
+	// [Redis.TCPURL]. Otherwise there is the unix socket alone.
+	TCP bool
+	// Directives are further lines of redis.conf.
+	Directives []string
+}
+
+// Redis is a running redis-server.
+type Redis struct {
+	*Server
+	TCPURL string // redis://…, empty without RedisConfig.TCP
+}
+
+const redisSocket = "redis.sock"
+
+// StartRedis starts a redis-server in the folder's "redis" and waits until it
+// answers, at most until ctx ends.
+func StartRedis(ctx context.Context, cfg RedisConfig) (*Redis, error) {
+	bin, err := program("redis-server", "redis-server", "valkey-server")
+	if err != nil {
+		return nil, err
+	}
+	dir := filepath.Join(cfg.Folder.Path, "redis")
+	if err := own(dir); err != nil {
+		return nil, fmt.Errorf("make redis' folder: %w", err)
+	}
+	short, undo, err := shortPath(dir, redisSocket)
+	if err != nil {
+		return nil, err
+	}
+	lines := []string{
+		"dir " + quoteRedis(within(dir)),
+		"unixsocket " + redisSocket,
+		"unixsocketperm 700",
+		"daemonize no",
+		`save ""`,
+		"maxmemory-policy noeviction",
+		"appendonly " + yes(cfg.Durable),
+		"appendfsync everysec",
+		"port 0",
+	}
+	r := &Redis{}
+	socket := url.URL{Scheme: "unix", Path: filepath.Join(short, redisSocket)}
+	if cfg.TCP {
+		port, err := freePort()
+		if err != nil {
+			return nil, err
+		}
+		password := rand.Text()
+		lines = append(lines, fmt.Sprintf("port %d", port), "bind 127.0.0.1", "requirepass "+password)
+		r.TCPURL = fmt.Sprintf("redis://:%s@127.0.0.1:%d/0", password, port)
+		socket.User = url.UserPassword("", password)
+	}
+	lines = append(lines, cfg.Directives...)
+	conf := filepath.Join(dir, "redis.conf")
+	if err := writeOwned(conf, strings.Join(lines, "\n")+"\n"); err != nil {
+		return nil, fmt.Errorf("write redis.conf: %w", err)
+	}
+
+	c := child{
+		name: "redis", folder: cfg.Folder, dir: dir,
+		args:   []string{filepath.Join(within(dir), "redis.conf")},
+		polite: syscall.SIGTERM, death: syscall.SIGTERM,
+	}
+	r.Server, err = c.start(ctx, bin)
+	if err != nil {
+		undo()
+		return nil, err
+	}
+	r.URL, r.undo = socket.String(), undo
+	opts, err := redis.ParseURL(r.URL)
+	if err != nil {
+		r.Kill()
+		return nil, fmt.Errorf("read redis' own URL: %w", err)
+	}
+	opts.ContextTimeoutEnabled, opts.MaxRetries = true, -1
+	client := redis.NewClient(opts)
+	defer client.Close()
+	if err := r.ready(ctx, func(ctx context.Context) error { return client.Ping(ctx).Err() }); err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+func quoteRedis(s string) string {
+	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(s) + `"`
+}
+
+func yes(b bool) string {
+	if b {
+		return "yes"
+	}
+	return "no"
+}
+
+// freePort finds a loopback port that nobody has. Another process may take it
+// before the server does; the server then ends and the start reports it.
+func freePort() (int, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return 0, fmt.Errorf("find a free port: %w", err)
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port, nil
+}
+
+// writeOwned writes a file that the server alone, and root, can read.
+func writeOwned(path, text string) error {
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		return err
+	}
+	if !dropsRoot() {
+		return nil
+	}
+	who, err := servant()
+	if err != nil {
+		return err
+	}
+	return os.Chown(path, int(who.uid), int(who.gid))
+}
