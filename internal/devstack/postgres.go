@@ -58,10 +58,14 @@ func StartPostgres(ctx context.Context, cfg PostgresConfig) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	sockets := short
+	if dropsRoot() {
+		sockets = within(dir)
+	}
 	settings := map[string]string{
 		"listen_addresses":        "",
 		"port":                    "5432",
-		"unix_socket_directories": within(dir),
+		"unix_socket_directories": sockets,
 		"max_connections":         fmt.Sprint(max(cfg.MaxConnections, 0)),
 		"timezone":                "UTC",
 		"log_timezone":            "UTC",

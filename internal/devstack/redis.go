@@ -98,7 +98,15 @@ func StartRedis(ctx context.Context, cfg RedisConfig) (*Redis, error) {
 	opts.ContextTimeoutEnabled, opts.MaxRetries = true, -1
 	client := redis.NewClient(opts)
 	defer client.Close()
-	if err := r.ready(ctx, func(ctx context.Context) error { return client.Ping(ctx).Err() }); err != nil {
+	err = r.ready(ctx, func(ctx context.Context) error {
+		conn, err := net.Dial("unix", socket.Path) // go-redis would log each try
+		if err != nil {
+			return err
+		}
+		conn.Close()
+		return client.Ping(ctx).Err()
+	})
+	if err != nil {
 		return nil, err
 	}
 	return r, nil
