@@ -52,7 +52,8 @@ func Lock(ctx context.Context, path string) (*Folder, error) {
 		f.Unlock()
 		return nil, err
 	}
-	if err := owner.Truncate(0); err == nil {
+	err = owner.Truncate(0)
+	if err == nil {
 		_, err = fmt.Fprintln(owner, os.Getpid())
 	}
 	if err != nil {

@@ -103,6 +103,7 @@ var databases atomic.Int64
 // the migrated template.
 type sharedPostgres struct {
 	server *devstack.Server
+	life   *os.File // closed by the kernel when this process ends
 	url    url.URL
 	lock   sync.Mutex // held while a database is made or dropped: copies of one template exclude each other
 }
@@ -121,7 +122,8 @@ var shared = sync.OnceValues(func() (*sharedPostgres, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := removeAfterDeath(dir); err != nil {
+	life, err := removeAfterDeath(dir)
+	if err != nil {
 		return nil, err
 	}
 	server, err := devstack.StartPostgres(ctx, devstack.PostgresConfig{Folder: folder, MaxConnections: 400})
@@ -135,7 +137,7 @@ var shared = sync.OnceValues(func() (*sharedPostgres, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &sharedPostgres{server: server, url: *address}, nil
+	return &sharedPostgres{server: server, life: life, url: *address}, nil
 })
 
 func (s *sharedPostgres) database(name string) string {
@@ -158,13 +160,13 @@ func (s *sharedPostgres) admin(ctx context.Context, statement string) error {
 	return err
 }
 
-// removeAfterDeath leaves a shell behind that waits for this process' end (its
-// standard input closes) and for the servers' (the kernel tells them to end),
+// removeAfterDeath leaves a shell behind that waits for this process' end (the
+// pipe that it returns closes) and for the servers' (the kernel tells them to end),
 // then removes dir. A test process has no last moment of its own to do it in.
-func removeAfterDeath(dir string) error {
-	wait, hold, err := os.Pipe()
+func removeAfterDeath(dir string) (life *os.File, err error) {
+	wait, life, err := os.Pipe()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer wait.Close()
 	cmd := exec.Command("/bin/sh", "-c", `cat
@@ -175,13 +177,11 @@ rm -rf "$1"`, "sh", dir)
 	cmd.Stdin = wait
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // a Ctrl-C meant for the test must not end it
 	if err := cmd.Start(); err != nil {
-		return fmt.Errorf("start the shell that removes %s: %w", dir, err)
+		life.Close()
+		return nil, fmt.Errorf("start the shell that removes %s: %w", dir, err)
 	}
-	held = hold
-	return nil
+	return life, nil
 }
-
-var held *os.File // closed by the kernel when this process ends
 
 // scratch is a folder for the test, short enough in name for a socket in it.
 func scratch(t testing.TB) string {
