@@ -1,0 +1,15 @@
+// Command stampede rehearses an on-sale: a crowd of fans, each from an address of its own where the gateway is on
+// loopback, joins a waiting room, waits on WebSockets, claims, holds seats, pays in the sandbox and reads its tickets,
+// while an observer reads the operators' live figures.
+//
+// It guarantees that what it says was seen from outside: it knows nothing of Usher but its public surface. Fans only
+// record (History); after the crowd is gone, pure functions (checks*.go) judge the record against the invariants, so a
+// check can be shown to fail on a forged history. A check that lacks what it needs says "not judged", never "held".
+//
+// Failures: a refused or failed request is retried where a person would retry (429, 503, a lost connection), within
+// the fan's deadline, and counted; anything else ends that fan with a reason, which the report lists, and which counts
+// as a lost visitor unless the fan's own part was to go. The whole run ends by --duration; fans still in line then are
+// reported as still waiting, which alone breaks nothing. Sockets are bounded by 20,000 descriptors a process.
+//
+// Exit status: 0 all held, 1 an invariant is broken, 2 bad usage or nobody to rehearse with.
+package main
