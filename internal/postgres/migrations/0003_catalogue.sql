@@ -5,6 +5,7 @@ CREATE TABLE plans (
     venue       text NOT NULL,
     plan        text NOT NULL, -- lower-case hex
     document    bytea NOT NULL, -- gzip of the normalised JSON
+    categories  jsonb NOT NULL, -- [{name, color, seats}] in the plan's order
     seats       integer NOT NULL CHECK (seats > 0),
     created_at  timestamptz NOT NULL,
     PRIMARY KEY (venue, plan)
