@@ -1,0 +1,36 @@
+import type { Phase } from "../lib/api";
+
+/** A room as operators see it: its settings and its figures. */
+export interface RoomLive {
+  room: string;
+  title: string;
+  phase: Phase;
+  state: "auto" | "open" | "paused" | "closed" | "bypass";
+  method: string;
+  message: string | null;
+  pace_per_min: number;
+  capacity: number;
+  waiting: number;
+  present: number;
+  called: number;
+  sessions: number;
+  admitted_total: number;
+  missed: number;
+  lapsed: number;
+  left: number;
+  pace_actual_per_min: number;
+  origin_status?: { health: string; latency_ms: number; in_flight: number } | null;
+}
+
+/** What a room does, in a word and a colour. */
+export function stateOf(room: Pick<RoomLive, "phase" | "state">): { text: string; tone: string } {
+  if (room.state === "bypass") return { text: "bypass: everyone is let in", tone: "warn" };
+  switch (room.phase) {
+    case "open": return { text: "open", tone: "" };
+    case "paused": return { text: "paused", tone: "warn" };
+    case "lobby": return { text: "lobby", tone: "" };
+    case "scheduled": return { text: "scheduled", tone: "off" };
+    case "closed": return { text: "closed", tone: "stop" };
+    case "sold_out": return { text: "sold out", tone: "stop" };
+  }
+}

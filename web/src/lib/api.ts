@@ -1,0 +1,138 @@
+// The documents of the API as the pages read them, and the one way to ask for them.
+
+export interface Money { amount: number; currency: string }
+
+export interface Place {
+  room: string;
+  number: number;
+  phase: Phase;
+  state: "lobby" | "waiting" | "called" | "admitted" | "missed" | "lapsed" | "left";
+  position: number | null;
+  ahead: number | null;
+  waiting: number;
+  progress: number;
+  eta_s: { low: number; high: number } | null;
+  call_expires_at: string | null;
+  pass_expires_at: string | null;
+  message: string | null;
+  opens_at: string | null;
+  now: string;
+}
+
+export type Phase = "scheduled" | "lobby" | "open" | "paused" | "closed" | "sold_out";
+
+export interface Room {
+  room: string;
+  title: string;
+  phase: Phase;
+  lobby_at: string | null;
+  opens_at: string | null;
+  waiting: number;
+  present: number;
+  message: string | null;
+}
+
+export interface EventSummary { slug: string; title: string; venue: string }
+
+export interface Event extends EventSummary {
+  currency: string;
+  room: string | null;
+  performances: { id: string; starts_at: string; status: string }[];
+  categories: { name: string; price: Money | null }[];
+  limits: { max_seats_per_session: number };
+}
+
+export interface Hold {
+  id: string;
+  seats: number[];
+  areas: { id: string; quantity: number }[];
+  total: Money;
+  expires_at: string;
+}
+
+export interface Ticket { id: string; seat_label: string; area: string | null; code: string; qr_url: string }
+
+export interface Order {
+  id: string;
+  state: "pending" | "paid" | "expired" | "cancelled" | "refunding" | "refunded";
+  total: Money;
+  expires_at: string | null;
+  payment?: { id: string; redirect_url?: string };
+  access?: string;
+  tickets?: Ticket[];
+}
+
+/** A refused or failed call. `code` is the problem's; "unreachable" when there was no answer. */
+export class Problem extends Error {
+  readonly status: number;
+  readonly code: string;
+  readonly body: Record<string, unknown>;
+  /** Seconds that the server asked us to wait, or null. */
+  readonly retryAfter: number | null;
+
+  constructor(status: number, body: Record<string, unknown>, retryAfter: number | null) {
+    super(String(body.detail ?? body.title ?? "The box office did not answer."));
+    this.status = status;
+    this.code = String(body.code ?? "unreachable");
+    this.body = body;
+    this.retryAfter = retryAfter;
+  }
+}
+
+export interface Asking {
+  body?: unknown;
+  headers?: Record<string, string>;
+  signal?: AbortSignal;
+}
+
+export async function ask<T>(method: string, path: string, asking: Asking = {}): Promise<T> {
+  const { answer } = await send(method, path, asking);
+  if (answer.status === 204) return undefined as T;
+  return (await answer.json()) as T;
+}
+
+/** Like ask, with the seconds after which the server wants to be asked again. */
+export async function askWithPause<T>(path: string): Promise<{ body: T; pause: number | null }> {
+  const { answer, pause } = await send("GET", path, {});
+  return { body: (await answer.json()) as T, pause };
+}
+
+async function send(method: string, path: string, { body, headers, signal }: Asking) {
+  let answer: Response;
+  try {
+    answer = await fetch(path, {
+      method,
+      headers: {
+        accept: "application/json, application/problem+json",
+        ...(body === undefined ? {} : { "content-type": "application/json" }),
+        ...headers,
+      },
+      body: body === undefined ? undefined : JSON.stringify(body),
+      signal: signal ?? AbortSignal.timeout(20_000),
+    });
+  } catch (cause) {
+    if (signal?.aborted) throw cause;
+    throw new Problem(0, { title: "No connection to the box office. Please check your network." }, null);
+  }
+  const pause = seconds(answer.headers.get("retry-after"));
+  if (!answer.ok) {
+    const problem = await answer.json().catch(() => ({ title: answer.statusText }));
+    throw new Problem(answer.status, problem, pause);
+  }
+  return { answer, pause };
+}
+
+function seconds(header: string | null): number | null {
+  const n = Number(header);
+  return header !== null && Number.isFinite(n) ? n : null;
+}
+
+/** Where a visitor without a pass goes: the waiting room of the problem, and back here after. */
+export function waitingRoom(problem: Problem): string | null {
+  if (problem.code !== "pass-required") return null;
+  const room = String(problem.body.room ?? "");
+  if (!room) return null;
+  return `/rooms/${encodeURIComponent(room)}?return_to=${encodeURIComponent(location.pathname)}`;
+}
+
+export const path = (...parts: string[]) => "/api/v1/" + parts.map(encodeURIComponent).join("/");

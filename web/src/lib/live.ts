@@ -1,0 +1,101 @@
+// A WebSocket that comes back: full-jitter backoff, a pause that the server may
+// name in its close reason, and polling while no socket can be had.
+
+export interface LiveOptions<T> {
+  path: string;
+  protocols?: string[];
+  message(document: T): void;
+  /** Asked while the socket is away; answers the seconds until it may ask again, or null. */
+  poll?(): Promise<number | null>;
+  /** True while documents arrive by the socket. */
+  connected?(yes: boolean): void;
+  /** The server closed for good: there is nothing more to hear. */
+  ended?(reason: string): void;
+}
+
+export interface Live { close(): void }
+
+const firstPause = 500;
+const longestPause = 15_000;
+/** A socket that lasted this long was a good one: the next failure starts the backoff anew. */
+const steadyAfter = 10_000;
+
+export function live<T>(options: LiveOptions<T>): Live {
+  let socket: WebSocket | null = null;
+  let failures = 0;
+  let reconnect = 0;
+  let polling = 0;
+  let ended = false;
+
+  function connect() {
+    reconnect = 0;
+    const address = new URL(options.path, location.href);
+    address.protocol = address.protocol === "https:" ? "wss:" : "ws:";
+    const opening = new WebSocket(address, options.protocols ?? []);
+    socket = opening;
+    let opened = 0;
+    opening.onopen = () => {
+      opened = Date.now();
+      clearTimeout(polling);
+      polling = 0;
+      options.connected?.(true);
+    };
+    opening.onmessage = (event) => {
+      if (!ended) options.message(JSON.parse(event.data) as T);
+    };
+    opening.onclose = (event) => {
+      if (ended || socket !== opening) return;
+      socket = null;
+      options.connected?.(false);
+      if (event.code === 1000 || event.code === 1008) {
+        ended = true;
+        options.ended?.(event.reason);
+        return;
+      }
+      failures = opened && Date.now() - opened > steadyAfter ? 0 : failures + 1;
+      const asked = pauseAsked(event.reason);
+      const backoff = Math.min(longestPause, firstPause * 2 ** Math.min(failures, 6));
+      reconnect = window.setTimeout(connect, asked ?? Math.random() * backoff);
+      if (options.poll && failures > 1 && !polling) pollAfter(0);
+    };
+  }
+
+  function pollAfter(ms: number) {
+    polling = window.setTimeout(async () => {
+      let pause: number | null = null;
+      try {
+        pause = await options.poll!();
+      } catch {
+        pause = null; // the page already says that it is away; the next round tries again
+      }
+      if (!ended && polling) pollAfter((pause ?? 5) * 1000);
+    }, ms);
+  }
+
+  // A network that comes back, or a tab that is looked at again, need not wait for the backoff.
+  function hurry() {
+    if (ended || !reconnect || document.hidden) return;
+    clearTimeout(reconnect);
+    reconnect = window.setTimeout(connect, Math.random() * firstPause);
+  }
+  addEventListener("online", hurry);
+  document.addEventListener("visibilitychange", hurry);
+
+  connect();
+  return {
+    close() {
+      ended = true;
+      clearTimeout(reconnect);
+      clearTimeout(polling);
+      removeEventListener("online", hurry);
+      document.removeEventListener("visibilitychange", hurry);
+      socket?.close();
+    },
+  };
+}
+
+/** A draining server says when to come back: {"reconnect_ms": 1200}. */
+function pauseAsked(reason: string): number | null {
+  const found = /"reconnect_ms"\s*:\s*(\d+)/.exec(reason);
+  return found ? Math.min(60_000, Number(found[1])) : null;
+}

@@ -1,0 +1,39 @@
+// What this tab remembers of its orders: the access to each, and the
+// idempotency key of an attempt, so that trying again cannot buy twice.
+
+const nameOf = (event: string, id: string) => `usher-order ${event} ${id}`;
+
+export function rememberAccess(event: string, id: string, access: string) {
+  try {
+    sessionStorage.setItem(nameOf(event, id), access);
+  } catch {
+    // A tab without a store still has the link in the e-mail.
+  }
+}
+
+export function accessOf(event: string, id: string): string | null {
+  const fragment = decodeURIComponent(location.hash.slice(1)).replace(/^access=/, "");
+  if (fragment) {
+    rememberAccess(event, id, fragment);
+    return fragment;
+  }
+  try {
+    return sessionStorage.getItem(nameOf(event, id));
+  } catch {
+    return null;
+  }
+}
+
+/** The same attempt keeps its key across retries and reloads; another body is another attempt. */
+export function attemptKey(hold: string, body: unknown): string {
+  const name = `usher-attempt ${hold}`;
+  const text = JSON.stringify(body);
+  const kept = sessionStorage.getItem(name);
+  if (kept) {
+    const [key, of] = JSON.parse(kept) as [string, string];
+    if (of === text) return key;
+  }
+  const key = [...crypto.getRandomValues(new Uint8Array(16))].map((b) => b.toString(16).padStart(2, "0")).join("");
+  sessionStorage.setItem(name, JSON.stringify([key, text]));
+  return key;
+}
