@@ -118,20 +118,15 @@ func (s *socket) close() {
 	s.conn.Close()
 }
 
-// returnAfter is how long the server asks a closed client to stay away: a close reason that is, or ends in, a number
-// of seconds. Without one the client chooses.
+// returnAfter is how long the server asks a closed client to stay away: {"reconnect_ms":N} as the close reason. Without
+// one the client chooses.
 func returnAfter(err error) (time.Duration, bool) {
 	var ce *websocket.CloseError
-	if !errors.As(err, &ce) {
+	var asked struct {
+		Milliseconds *int64 `json:"reconnect_ms"`
+	}
+	if !errors.As(err, &ce) || json.Unmarshal([]byte(ce.Text), &asked) != nil || asked.Milliseconds == nil {
 		return 0, false
 	}
-	words := strings.FieldsFunc(ce.Text, func(r rune) bool { return (r < '0' || r > '9') && r != '.' })
-	if len(words) == 0 {
-		return 0, false
-	}
-	s, err := strconv.ParseFloat(words[len(words)-1], 64)
-	if err != nil || s < 0 || s > 60 {
-		return 0, false
-	}
-	return time.Duration(s * float64(time.Second)), true
+	return time.Duration(min(max(*asked.Milliseconds, 0), 60_000)) * time.Millisecond, true
 }
