@@ -211,13 +211,17 @@ func (s *Server) plan(ctx context.Context, venue, hash string) (*Plan, error) {
 		func(ctx context.Context, k planKey) (*Plan, error) {
 			ctx, cancel := detached(ctx)
 			defer cancel()
-			var document []byte
-			err := s.db.QueryRow(ctx, `SELECT document FROM plans WHERE venue = $1 AND plan = $2`, k.venue, k.hash).Scan(&document)
-			if err != nil {
-				return nil, fmt.Errorf("read plan: %w", err)
-			}
-			return decodePlan(document, k.hash)
+			return readPlan(ctx, s.db, k)
 		}))
+}
+
+func readPlan(ctx context.Context, db operator.DB, k planKey) (*Plan, error) {
+	var document []byte
+	err := db.QueryRow(ctx, `SELECT document FROM plans WHERE venue = $1 AND plan = $2`, k.venue, k.hash).Scan(&document)
+	if err != nil {
+		return nil, fmt.Errorf("read plan: %w", err)
+	}
+	return decodePlan(document, k.hash)
 }
 
 // layout returns what the indexes of a performance are, at most catalogueAge old: 404

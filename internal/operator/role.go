@@ -57,7 +57,16 @@ func (p Principal) May(act Act, slug string) bool {
 	if !slices.Contains(allowed[p.Role], act) {
 		return false
 	}
-	return p.Role == Admin || len(p.Events) == 0 || slices.Contains(p.Events, slug)
+	limits := p.Limits()
+	return limits == nil || slices.Contains(limits, slug)
+}
+
+// Limits returns the slugs that p is limited to, nil for all.
+func (p Principal) Limits() []string {
+	if p.Role == Admin || len(p.Events) == 0 {
+		return nil
+	}
+	return p.Events
 }
 
 // Sees tells whether p may do act to at least one event, so that a list cut down to
