@@ -9,7 +9,7 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 GOBUILD := go build -tags nomsgpack -trimpath -ldflags '-s -w -X main.version=$(VERSION)'
 export CHROMIUM ?= $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
 
-WEB := $(shell find web -path web/node_modules -prune -o -path web/dist -prune -o -path web/e2e -prune -o -type f -print)
+WEB := $(shell find web/src web/public -type f) $(wildcard web/*.html web/*.js web/*.json)
 
 .PHONY: help
 help: ## list the targets

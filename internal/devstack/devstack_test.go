@@ -47,7 +47,7 @@ func runOwner(dir string) error {
 func startBoth(dir string) (*Redis, *Server, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	folder, err := Lock(ctx, dir)
+	folder, err := Lock(dir)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -86,7 +86,7 @@ func TestServersDieWithAKilledOwnerAndStartAgainAtOnce(t *testing.T) {
 	}
 	children := []int{pidfd(t, redisPID), pidfd(t, postgresPID)}
 
-	if _, err := Lock(ctx, dir); !errors.Is(err, ErrInUse) || !strings.Contains(err.Error(), fmt.Sprint(owner.Process.Pid)) {
+	if _, err := Lock(dir); !errors.Is(err, ErrInUse) || !strings.Contains(err.Error(), fmt.Sprint(owner.Process.Pid)) {
 		t.Errorf("a second owner got %v; want ErrInUse with the first one's process", err)
 	}
 	if err := owner.Process.Kill(); err != nil {
@@ -112,7 +112,7 @@ func TestServersDieWithAKilledOwnerAndStartAgainAtOnce(t *testing.T) {
 		t.Error(err)
 	}
 
-	db.Kill()
+	db.Kill() // its backends end a moment later
 	line := fmt.Sprintf("%d\n%s\n", os.Getpid(), filepath.Dir(pidfile))
 	if err := os.WriteFile(pidfile, []byte(line), 0o600); err != nil {
 		t.Fatal(err)
@@ -125,7 +125,7 @@ func TestServersDieWithAKilledOwnerAndStartAgainAtOnce(t *testing.T) {
 	r.Stop(ctx)
 	db.Stop(ctx)
 	r.folder.Unlock()
-	again, err := Lock(ctx, dir)
+	again, err := Lock(dir)
 	if err != nil {
 		t.Fatalf("after an orderly stop: %v", err)
 	}
@@ -143,7 +143,7 @@ func TestAServerThatCannotStartSaysWhy(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	folder, err := Lock(ctx, t.TempDir())
+	folder, err := Lock(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,13 +3,12 @@
 //
 // What it guarantees:
 //
-//   - One owner a folder. [Lock] takes two file locks: the owner's, and one that
-//     every child inherits. The second is therefore free only when no server
-//     that was ever started on the folder lives, which makes it safe to remove a
-//     stale postmaster.pid whatever process has got its number since.
+//   - One owner a folder ([Lock]), and one family of processes a server: each
+//     inherits a file lock that is free only when the last of them has ended.
+//     A start waits for it, so it may remove a stale postmaster.pid, whatever
+//     process has got its number since.
 //   - No child outlives its parent. On Linux a child is told to stop by the
-//     kernel when this process dies, SIGKILL included; a start that follows at
-//     once waits until the old children are gone.
+//     kernel when this process dies, SIGKILL included.
 //   - A server is handed out when it has answered, not when its socket appears.
 //     One that dies while starting gives an error with the end of its log.
 //   - As root the servers run as the user postgres (else nobody) and reach their

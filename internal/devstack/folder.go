@@ -21,13 +21,11 @@ var ErrInUse = errors.New("the data folder is in use")
 type Folder struct {
 	Path string // absolute
 
-	owner    *os.File // locked by this process alone
-	children *os.File // locked too, and inherited by every child
+	owner *os.File // locked
 }
 
-// Lock makes the folder if it is missing and takes it. Where the last owner was
-// killed and its children are still stopping, it waits for them until ctx ends.
-func Lock(ctx context.Context, path string) (*Folder, error) {
+// Lock makes the folder if it is missing and takes it.
+func Lock(path string) (*Folder, error) {
 	path, err := filepath.Abs(path)
 	if err != nil {
 		return nil, err
@@ -47,20 +45,15 @@ func Lock(ctx context.Context, path string) (*Folder, error) {
 		}
 		return nil, fmt.Errorf("lock %s: %w", path, err)
 	}
-	f := &Folder{Path: path, owner: owner}
-	if err := f.lockChildren(ctx); err != nil {
-		f.Unlock()
-		return nil, err
-	}
 	err = owner.Truncate(0)
 	if err == nil {
 		_, err = fmt.Fprintln(owner, os.Getpid())
 	}
 	if err != nil {
-		f.Unlock()
+		owner.Close()
 		return nil, fmt.Errorf("write %s: %w", owner.Name(), err)
 	}
-	return f, nil
+	return &Folder{Path: path, owner: owner}, nil
 }
 
 func openLock(path string) (*os.File, error) {
@@ -71,34 +64,35 @@ func openLock(path string) (*os.File, error) {
 	return f, nil
 }
 
-func (f *Folder) lockChildren(ctx context.Context) error {
-	lock, err := openLock(filepath.Join(f.Path, "children.lock"))
+// Unlock gives the folder up.
+func (f *Folder) Unlock() { f.owner.Close() }
+
+// lineage takes the lock of all processes of one server: they inherit it and we
+// close it, so it is free when the last of them has ended. It waits for that
+// until ctx ends.
+func (f *Folder) lineage(ctx context.Context, server string) (*os.File, error) {
+	lock, err := openLock(filepath.Join(f.Path, server+".lock"))
 	if err != nil {
-		return err
+		return nil, err
 	}
-	f.children = lock
 	retry := time.NewTicker(10 * time.Millisecond)
 	defer retry.Stop()
 	for {
 		err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil {
+			return lock, nil
+		}
 		if !errors.Is(err, unix.EWOULDBLOCK) {
-			return err
+			lock.Close()
+			return nil, fmt.Errorf("lock %s: %w", lock.Name(), err)
 		}
 		select {
 		case <-retry.C:
 		case <-ctx.Done():
-			return fmt.Errorf("%w: servers that an earlier run started on %s have not stopped", ErrInUse, f.Path)
+			lock.Close()
+			return nil, fmt.Errorf("%w: an earlier %s of %s has not ended", ErrInUse, server, f.Path)
 		}
 	}
-}
-
-// Unlock gives the folder up. Children that still run keep it from the next
-// owner until they end.
-func (f *Folder) Unlock() {
-	if f.children != nil {
-		f.children.Close()
-	}
-	f.owner.Close()
 }
 
 // maxSocketPath is what sockaddr_un.sun_path holds, less its final zero, on the

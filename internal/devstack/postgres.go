@@ -40,16 +40,21 @@ func StartPostgres(ctx context.Context, cfg PostgresConfig) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	lock, err := cfg.Folder.lineage(ctx, "postgres")
+	if err != nil {
+		return nil, err
+	}
+	defer lock.Close()
 	dir := filepath.Join(cfg.Folder.Path, "postgres")
 	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
-		if err := initCluster(ctx, cfg, dir); err != nil {
+		if err := initCluster(ctx, cfg, lock, dir); err != nil {
 			return nil, fmt.Errorf("make the database cluster: %w", err)
 		}
 	}
 	if err := writeAccess(dir); err != nil {
 		return nil, fmt.Errorf("write the cluster's access rules: %w", err)
 	}
-	// The children's lock is ours, so no server lives on this folder: whatever
+	// The lineage's lock is ours, so no server lives on this folder: whatever
 	// process has that number now is a stranger.
 	if err := os.Remove(filepath.Join(dir, "postmaster.pid")); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("remove the stale postmaster.pid: %w", err)
@@ -86,7 +91,7 @@ func StartPostgres(ctx context.Context, cfg PostgresConfig) (*Server, error) {
 	for name, value := range settings {
 		args = append(args, "-c", name+"="+value)
 	}
-	c := child{name: "postgres", folder: cfg.Folder, dir: dir, args: args, polite: death, death: death}
+	c := child{name: "postgres", folder: cfg.Folder, dir: dir, lock: lock, args: args, polite: death, death: death}
 	s, err := c.start(ctx, bin)
 	if err != nil {
 		undo()
@@ -126,7 +131,7 @@ func ensureDatabase(ctx context.Context, admin string) error {
 
 // initCluster runs initdb beside dir and renames the result, so that a cluster
 // that is there is whole.
-func initCluster(ctx context.Context, cfg PostgresConfig, dir string) error {
+func initCluster(ctx context.Context, cfg PostgresConfig, lock *os.File, dir string) error {
 	bin, err := program("postgresql", "initdb")
 	if err != nil {
 		return err
@@ -146,7 +151,7 @@ func initCluster(ctx context.Context, cfg PostgresConfig, dir string) error {
 	if !cfg.Durable {
 		args = append(args, "--no-sync")
 	}
-	c := child{name: "initdb", folder: cfg.Folder, dir: draft, args: args, polite: syscall.SIGTERM, death: syscall.SIGKILL}
+	c := child{name: "initdb", folder: cfg.Folder, dir: draft, lock: lock, args: args, polite: syscall.SIGTERM, death: syscall.SIGKILL}
 	s, err := c.start(ctx, bin)
 	if err != nil {
 		return err

@@ -20,9 +20,12 @@ type RedisConfig struct {
 	// Durable keeps an append-only file in the folder, synced each second.
 	// Otherwise the server forgets everything when it ends.
 	Durable bool
-	// TCP also opens a free loopback port, guarded by a random password; see
-	// [Redis.TCPURL]. Otherwise there is the unix socket alone.
+	// TCP also opens a loopback port, guarded by a password; see [Redis.TCPURL].
+	// Otherwise there is the unix socket alone.
 	TCP bool
+	// Port and Password of TCP; default a free one and a random one.
+	Port     int
+	Password string
 	// Directives are further lines of redis.conf.
 	Directives []string
 }
@@ -30,7 +33,8 @@ type RedisConfig struct {
 // Redis is a running redis-server.
 type Redis struct {
 	*Server
-	TCPURL string // redis://…, empty without RedisConfig.TCP
+	TCPURL string      // redis://…, empty without RedisConfig.TCP
+	Config RedisConfig // what it was started with, chosen values filled in
 }
 
 const redisSocket = "redis.sock"
@@ -42,6 +46,11 @@ func StartRedis(ctx context.Context, cfg RedisConfig) (*Redis, error) {
 	if err != nil {
 		return nil, err
 	}
+	lock, err := cfg.Folder.lineage(ctx, "redis")
+	if err != nil {
+		return nil, err
+	}
+	defer lock.Close()
 	dir := filepath.Join(cfg.Folder.Path, "redis")
 	if err := own(dir); err != nil {
 		return nil, fmt.Errorf("make redis' folder: %w", err)
@@ -61,18 +70,22 @@ func StartRedis(ctx context.Context, cfg RedisConfig) (*Redis, error) {
 		"appendfsync everysec",
 		"port 0",
 	}
-	r := &Redis{}
 	socket := url.URL{Scheme: "unix", Path: filepath.Join(short, redisSocket)}
+	r := &Redis{}
 	if cfg.TCP {
-		port, err := freePort()
-		if err != nil {
-			return nil, err
+		if cfg.Port == 0 {
+			if cfg.Port, err = freePort(); err != nil {
+				return nil, err
+			}
 		}
-		password := rand.Text()
-		lines = append(lines, fmt.Sprintf("port %d", port), "bind 127.0.0.1", "requirepass "+password)
-		r.TCPURL = fmt.Sprintf("redis://:%s@127.0.0.1:%d/0", password, port)
-		socket.User = url.UserPassword("", password)
+		if cfg.Password == "" {
+			cfg.Password = rand.Text()
+		}
+		lines = append(lines, fmt.Sprintf("port %d", cfg.Port), "bind 127.0.0.1", "requirepass "+quoteRedis(cfg.Password))
+		r.TCPURL = fmt.Sprintf("redis://:%s@127.0.0.1:%d/0", url.QueryEscape(cfg.Password), cfg.Port)
+		socket.User = url.UserPassword("", cfg.Password)
 	}
+	r.Config = cfg
 	lines = append(lines, cfg.Directives...)
 	conf := filepath.Join(dir, "redis.conf")
 	if err := writeOwned(conf, strings.Join(lines, "\n")+"\n"); err != nil {
@@ -80,7 +93,7 @@ func StartRedis(ctx context.Context, cfg RedisConfig) (*Redis, error) {
 	}
 
 	c := child{
-		name: "redis", folder: cfg.Folder, dir: dir,
+		name: "redis", folder: cfg.Folder, dir: dir, lock: lock,
 		args:   []string{filepath.Join(within(dir), "redis.conf")},
 		polite: syscall.SIGTERM, death: syscall.SIGTERM,
 	}

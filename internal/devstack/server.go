@@ -108,7 +108,8 @@ func tail(path string) string {
 type child struct {
 	name   string
 	folder *Folder
-	dir    string // its own folder inside folder
+	dir    string   // its own folder inside folder
+	lock   *os.File // of its lineage
 	args   []string
 	polite syscall.Signal
 	death  syscall.Signal // sent by the kernel when this process dies
@@ -143,7 +144,7 @@ func (c child) start(ctx context.Context, program string) (*Server, error) {
 	cmd.Dir = "/" // where we stand may be closed to the dropped user
 	cmd.Env = append(os.Environ(), "LC_ALL=C.UTF-8", "TZ=UTC")
 	cmd.Stdout, cmd.Stderr = log, log
-	cmd.ExtraFiles = []*os.File{dir, c.folder.children}
+	cmd.ExtraFiles = []*os.File{dir, c.lock}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	dieWithParent(cmd.SysProcAttr, c.death)
 	if dropsRoot() {

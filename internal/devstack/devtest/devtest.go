@@ -35,7 +35,7 @@ func RedisURL(t testing.TB) string {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), startTime)
 	defer cancel()
-	folder, err := devstack.Lock(ctx, scratch(t))
+	folder, err := devstack.Lock(scratch(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -118,7 +118,7 @@ var shared = sync.OnceValues(func() (*sharedPostgres, error) {
 	if err := os.Chmod(dir, 0o755); err != nil {
 		return nil, err
 	}
-	folder, err := devstack.Lock(ctx, dir)
+	folder, err := devstack.Lock(dir)
 	if err != nil {
 		return nil, err
 	}
