@@ -61,7 +61,7 @@ func Start(ctx context.Context, cfg Config) (s *Site, err error) {
 			s = nil
 		}
 	}()
-	if s.folder, err = devstack.Lock(ctx, cfg.Folder); err != nil {
+	if s.folder, err = devstack.Lock(cfg.Folder); err != nil {
 		return s, err
 	}
 	if s.redis, err = devstack.StartRedis(ctx, devstack.RedisConfig{Folder: s.folder, Durable: cfg.Durable}); err != nil {

@@ -51,7 +51,7 @@ const settling = 1500 * time.Millisecond
 // Judge runs every check.
 func Judge(h *History) []Finding {
 	return []Finding{
-		checkOrder(h), checkPositions(h), checkNumbers(h), checkCapacity(h), checkOccupancy(h), checkPace(h), checkMoving(h),
+		checkOrder(h), checkPositions(h), checkNumbers(h), checkFrontier(h), checkCapacity(h), checkOccupancy(h), checkPace(h), checkMoving(h),
 		checkDraw(h), checkSessions(h), checkSeats(h), checkTickets(h), checkNobodyLost(h), checkContract(h),
 	}
 }

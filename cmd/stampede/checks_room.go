@@ -8,6 +8,29 @@ import (
 	"time"
 )
 
+// checkFrontier holds the room's half of invariant 3: of two figures, from whichever gateways, the one of the later room
+// time has the greater frontier or the same, and the totals never fall either.
+func checkFrontier(h *History) Finding {
+	f := Finding{Check: "the frontier never goes back", Verdict: Held}
+	var figures []Sample
+	for _, s := range h.Samples {
+		if s.Frontier >= 0 && !s.Now.IsZero() {
+			figures = append(figures, s)
+		}
+	}
+	if len(figures) < 2 {
+		return f.notJudged("no frontier was told")
+	}
+	slices.SortStableFunc(figures, func(a, b Sample) int { return a.Now.Compare(b.Now) })
+	for i, s := range figures[1:] {
+		if before := figures[i]; s.Now.After(before.Now) && (s.Frontier < before.Frontier || s.AdmittedTotal < before.AdmittedTotal) {
+			f.breach("%s: frontier %d and %d sessions given after %d and %d at %s", clock(s.Now), s.Frontier, s.AdmittedTotal, before.Frontier, before.AdmittedTotal, clock(before.Now))
+		}
+	}
+	f.Figure = fmt.Sprintf("%d to %d", figures[0].Frontier, figures[len(figures)-1].Frontier)
+	return f
+}
+
 // checkCapacity holds invariant 5 on the operators' figures: sessions + open calls rise above capacity at no sample.
 // Capacity lowered below what is there breaks nothing as long as the sum does not grow.
 func checkCapacity(h *History) Finding {

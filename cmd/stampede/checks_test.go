@@ -49,7 +49,7 @@ func goodHistory() *History {
 	}
 	for tenth := range 100 {
 		s := float64(tenth) / 10
-		sample := Sample{At: after(s), Phase: "open", State: "auto", PacePerMin: 120, Capacity: 5, CallTTL: 120 * time.Second}
+		sample := Sample{At: after(s), Now: after(s), Phase: "open", State: "auto", PacePerMin: 120, Capacity: 5, CallTTL: 120 * time.Second}
 		for _, f := range h.Fans {
 			call := f.callAt(f.Sights[2])
 			switch {
@@ -60,6 +60,7 @@ func goodHistory() *History {
 			}
 			if !sample.At.Before(call) {
 				sample.AdmittedTotal++
+				sample.Frontier++
 			}
 		}
 		h.Samples = append(h.Samples, sample)
@@ -129,6 +130,7 @@ func TestBrokenHistoriesAreFound(t *testing.T) {
 		{"a place becomes another", checkPositions, func(h *History) { h.Fans[2].Sights[1].Epoch = "f" }, "place e/2 became f/2"},
 		{"a number is given twice", checkNumbers, func(h *History) { h.Fans[5].Number = 1 }, "fans 1 and 5 both have number 1"},
 		{"a rank is given twice", checkNumbers, func(h *History) { h.Fans[5].Sights[2].Rank = 1 }, "both have rank 1"},
+		{"the frontier goes back", checkFrontier, func(h *History) { h.Samples[60].Frontier = 1 }, "frontier 1"},
 		{"sessions and calls above capacity", checkCapacity, func(h *History) { h.Samples[40].Called = 3 }, "3 calls with a capacity of 5"},
 		{"a call made above a lowered capacity", checkCapacity, func(h *History) {
 			for i := 15; i < len(h.Samples); i++ {

@@ -129,7 +129,9 @@ type Ticket struct{ ID, Label, Code string }
 type Sample struct {
 	At            time.Time
 	Took          time.Duration
+	Now           time.Time // the figures' own, room time
 	Phase, State  string
+	Frontier      int64 // −1: not told
 	Waiting       int64
 	Present       int64
 	Called        int64

@@ -250,8 +250,12 @@ func (o *observer) look(ctx context.Context, c *client) (Sample, error) {
 	if err != nil {
 		return Sample{}, err
 	}
+	frontier := int64(-1)
+	if d.Frontier != nil {
+		frontier = *d.Frontier
+	}
 	return Sample{
-		At: t.At.Add(t.Took), Took: t.Took, Phase: d.Phase, State: d.State, Waiting: d.Waiting, Present: d.Present, Called: d.Called,
+		At: t.At.Add(t.Took), Took: t.Took, Now: d.Now, Frontier: frontier, Phase: d.Phase, State: d.State, Waiting: d.Waiting, Present: d.Present, Called: d.Called,
 		Sessions: d.Sessions, AdmittedTotal: d.AdmittedTotal, Missed: d.Missed, LapsedTotal: d.Lapsed, Left: d.Left,
 		PacePerMin: d.PacePerMin, Capacity: d.Capacity, CallTTL: seconds(d.CallTTL),
 	}, nil

@@ -82,20 +82,22 @@ type (
 		} `json:"tickets"`
 	}
 	liveDoc struct {
-		Phase         string  `json:"phase"`
-		State         string  `json:"state"`
-		Waiting       int64   `json:"waiting"`
-		Present       int64   `json:"present"`
-		Called        int64   `json:"called"`
-		Sessions      int64   `json:"sessions"`
-		AdmittedTotal int64   `json:"admitted_total"`
-		Missed        int64   `json:"missed"`
-		Lapsed        int64   `json:"lapsed"`
-		Left          int64   `json:"left"`
-		PacePerMin    float64 `json:"pace_per_min"`
-		Capacity      int64   `json:"capacity"`
-		CallTTL       float64 `json:"call_ttl_s"`
-		PresenceTTL   float64 `json:"presence_ttl_s"`
+		Phase         string    `json:"phase"`
+		State         string    `json:"state"`
+		Waiting       int64     `json:"waiting"`
+		Present       int64     `json:"present"`
+		Called        int64     `json:"called"`
+		Sessions      int64     `json:"sessions"`
+		AdmittedTotal int64     `json:"admitted_total"`
+		Missed        int64     `json:"missed"`
+		Lapsed        int64     `json:"lapsed"`
+		Left          int64     `json:"left"`
+		PacePerMin    float64   `json:"pace_per_min"`
+		Capacity      int64     `json:"capacity"`
+		Frontier      *int64    `json:"frontier"` // beyond the contract
+		Now           time.Time `json:"now"`      // beyond the contract
+		CallTTL       float64   `json:"call_ttl_s"`
+		PresenceTTL   float64   `json:"presence_ttl_s"`
 	}
 )
 
