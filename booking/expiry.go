@@ -1,0 +1,125 @@
+package booking
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+)
+
+const (
+	// sweepEvery is how often unpaid orders past their time are looked for.
+	sweepEvery = 2 * time.Second
+	// sweepOrders bounds what one sweep ends of one event; the next one goes on.
+	sweepOrders = 200
+	// reconcileEvery is how often the seat maps are compared with Postgres.
+	reconcileEvery = 15 * time.Second
+)
+
+// sweep ends overdue orders and mends seat maps until ctx ends. What fails is tried again
+// at the next turn: nothing is forgotten, since the overdue orders are a query.
+func (w *Worker) sweep(ctx context.Context) error {
+	tick := time.NewTicker(sweepEvery)
+	defer tick.Stop()
+	var reconciled time.Time
+	for {
+		if err := w.s.expireOverdue(ctx); err != nil && ctx.Err() == nil {
+			w.log.WarnContext(ctx, "end overdue orders", "error", err)
+		}
+		if time.Since(reconciled) >= reconcileEvery {
+			reconciled = time.Now()
+			if err := w.s.reconcileAll(ctx); err != nil && ctx.Err() == nil {
+				w.log.WarnContext(ctx, "compare seat maps", "error", err)
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+// expireOverdue ends the orders whose time to pay is over, event by event.
+func (s *Server) expireOverdue(ctx context.Context) error {
+	events, err := s.eventIDs(ctx)
+	if err != nil {
+		return err
+	}
+	for _, event := range events {
+		rows, err := s.db.Query(ctx, `
+			SELECT `+orderColumns+` FROM orders
+			WHERE event_id = $1 AND state = 'pending' AND expires_at <= $2 ORDER BY expires_at LIMIT $3`,
+			event, s.now().UTC(), sweepOrders)
+		if err != nil {
+			return fmt.Errorf("find overdue orders: %w", err)
+		}
+		overdue, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (orderRecord, error) { return scanOrder(row) })
+		if err != nil {
+			return fmt.Errorf("find overdue orders: %w", err)
+		}
+		for _, o := range overdue {
+			if err := s.end(ctx, o, orderExpired); err != nil {
+				if ctx.Err() != nil {
+					return ctx.Err()
+				}
+				s.log.WarnContext(ctx, "expire order", "error", err, "order", o.ID)
+			}
+		}
+	}
+	return nil
+}
+
+// eventIDs are all events: also one that went back to draft may have orders.
+func (s *Server) eventIDs(ctx context.Context) ([]uuid.UUID, error) {
+	rows, err := s.db.Query(ctx, `SELECT event_id FROM events`)
+	if err != nil {
+		return nil, fmt.Errorf("list events: %w", err)
+	}
+	ids, err := pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
+	if err != nil {
+		return nil, fmt.Errorf("list events: %w", err)
+	}
+	return ids, nil
+}
+
+// reconcileAll compares each seat map that exists with Postgres.
+func (s *Server) reconcileAll(ctx context.Context) error {
+	rows, err := s.db.Query(ctx, `
+		SELECT e.slug, e.event_id, p.performance_id FROM events e JOIN performances p ON p.event_id = e.event_id
+		WHERE e.status <> 'draft' AND p.starts_at > $1`, s.now().UTC().Add(-24*time.Hour))
+	if err != nil {
+		return fmt.Errorf("list performances: %w", err)
+	}
+	type listed struct {
+		Slug               string
+		Event, Performance uuid.UUID
+	}
+	all, err := pgx.CollectRows(rows, pgx.RowToStructByPos[listed])
+	if err != nil {
+		return fmt.Errorf("list performances: %w", err)
+	}
+	for _, p := range all {
+		exists, err := s.rdb.Exists(ctx, seatKeys(p.Event, p.Performance)[0]).Result()
+		if err != nil {
+			return fmt.Errorf("%w: %w", errRedis, err)
+		}
+		if exists == 0 {
+			continue
+		}
+		l, err := s.orderLayout(ctx, p.Slug, p.Performance)
+		if err != nil {
+			return err
+		}
+		mended, err := s.reconcile(ctx, l)
+		if err != nil {
+			return err
+		}
+		if mended > 0 {
+			s.log.InfoContext(ctx, "mended seat map", "event", p.Slug, "performance", p.Performance, "units", mended)
+		}
+	}
+	return nil
+}

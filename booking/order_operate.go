@@ -1,0 +1,3 @@
+package booking
+
+func (s *Server) registerOrderOperate() {}
