@@ -1,0 +1,248 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/gorilla/websocket"
+
+	"usher/internal/problem"
+)
+
+const (
+	bridgeRead   = 64 << 10 // from the client
+	bridgeAnswer = 4 << 20  // from the origin
+	bridgeWrite  = 10 * time.Second
+	bridgeSilent = 2*pingTime + 5*time.Second
+)
+
+// handshakeFields are between the client and us; the dialer writes its own.
+var handshakeFields = []string{"Connection", "Upgrade", "Sec-Websocket-Key", "Sec-Websocket-Version", "Sec-Websocket-Extensions",
+	"Sec-Websocket-Protocol", "Keep-Alive", "Proxy-Connection", "Proxy-Authorization", "Te", "Trailer", "Transfer-Encoding", "Content-Length"}
+
+// bridge ends the client's WebSocket here and opens one to the origin, one to one.
+// It lasts until either side closes, until the pass ends, or until a drain.
+func (s *Server) bridge(w http.ResponseWriter, r *http.Request, o *origin) {
+	v := visitOf(r)
+	if !take(&s.bridges, s.cfg.MaxBridges) {
+		problem.Write(w, r, problem.New(http.StatusServiceUnavailable, "too-many-connections", "No live connection is free here. Please ask again instead.").In(5*time.Second))
+		return
+	}
+	client, far := s.connect(w, r, v, o)
+	if client == nil {
+		s.bridges.Add(-1)
+		return
+	}
+	ends := time.Time{} // never
+	if v.claims != nil {
+		ends = v.claims.ExpiresAt
+	}
+	s.hold(func() {
+		defer s.bridges.Add(-1)
+		s.carry(client, far, ends)
+	})
+}
+
+// take counts one more of n if fewer than most are open.
+func take(n *atomic.Int64, most int) bool {
+	if n.Add(1) > int64(most) {
+		n.Add(-1)
+		return false
+	}
+	return true
+}
+
+// hold runs a function that keeps connections; Drain waits for it.
+func (s *Server) hold(keep func()) {
+	s.mu.Lock()
+	if s.drained {
+		s.mu.Unlock()
+		keep() // sees the drain at once and ends
+		return
+	}
+	s.held.Go(keep)
+	s.mu.Unlock()
+}
+
+// connect opens both sides; a nil client means that the refusal is written.
+func (s *Server) connect(w http.ResponseWriter, r *http.Request, v *visit, o *origin) (client, far *websocket.Conn) {
+	header := r.Header.Clone()
+	for _, listed := range strings.Split(r.Header.Get("Connection"), ",") {
+		header.Del(strings.TrimSpace(listed))
+	}
+	for _, name := range handshakeFields {
+		header.Del(name)
+	}
+	sanitise(header, v, r.Host, o.ours)
+	header.Set("Host", r.Host)
+	protocols := slices.DeleteFunc(websocket.Subprotocols(r), func(p string) bool { return strings.HasPrefix(p, placeProtocol) })
+	dialer := websocket.Dialer{
+		NetDialContext: o.transport.DialContext, HandshakeTimeout: 2 * dialTime, Subprotocols: protocols,
+		ReadBufferSize: 4096, WriteBufferSize: 1024, WriteBufferPool: s.hub.upgrader.WriteBufferPool,
+	}
+	target := url.URL{Scheme: "ws", Host: o.url.Host, Path: strings.TrimSuffix(o.url.Path, "/") + r.URL.Path, RawQuery: r.URL.RawQuery}
+	if o.url.Scheme == "https" {
+		target.Scheme = "wss"
+	}
+	far, answer, err := dialer.DialContext(r.Context(), target.String(), header)
+	switch {
+	case errors.Is(err, websocket.ErrBadHandshake) && answer != nil && answer.StatusCode >= http.StatusBadRequest:
+		// The origin's own refusal, as far as the dialer kept its body.
+		defer answer.Body.Close()
+		for _, name := range []string{"Content-Type", "Retry-After", "Www-Authenticate"} {
+			if value := answer.Header.Get(name); value != "" {
+				w.Header().Set(name, value)
+			}
+		}
+		w.WriteHeader(answer.StatusCode)
+		_, _ = io.Copy(w, io.LimitReader(answer.Body, 64<<10))
+		return nil, nil
+	case err != nil:
+		o.fail(w, r, s.log, err)
+		return nil, nil
+	}
+	upgrader := s.hub.upgrader
+	upgrader.ReadBufferSize, upgrader.Subprotocols = 1024, nil
+	if chosen := far.Subprotocol(); chosen != "" {
+		upgrader.Subprotocols = []string{chosen}
+	}
+	client, err = upgrader.Upgrade(w, r, nil)
+	if err != nil { // Upgrade has answered
+		_ = far.Close()
+		return nil, nil
+	}
+	return client, far
+}
+
+// carry owns both connections until they end.
+func (s *Server) carry(client, far *websocket.Conn, ends time.Time) {
+	client.SetReadLimit(bridgeRead)
+	far.SetReadLimit(bridgeAnswer)
+	alive := func(string) error { return client.SetReadDeadline(time.Now().Add(bridgeSilent)) }
+	client.SetPongHandler(alive)
+	_ = alive("") // a dead connection shows at the first read
+
+	down := make(chan struct{}) // from the origin to the client
+	up := make(chan struct{})
+	go func() { defer close(down); pump(client, far) }()
+	go func() { defer close(up); pump(far, client) }()
+
+	ping := time.NewTicker(pingTime)
+	defer ping.Stop()
+	var expiry <-chan time.Time
+	if !ends.IsZero() {
+		timer := time.NewTimer(time.Until(ends))
+		defer timer.Stop()
+		expiry = timer.C
+	}
+	say := func(code int, reason string) {
+		_ = client.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(code, reason), time.Now().Add(time.Second))
+	}
+wait:
+	for {
+		select {
+		case <-down:
+			break wait
+		case <-up:
+			break wait
+		case <-expiry:
+			say(websocket.ClosePolicyViolation, "pass-expired")
+			break wait
+		case <-s.draining:
+			say(websocket.CloseServiceRestart, "reconnect=1.0s")
+			break wait
+		case <-ping.C:
+			_ = client.WriteControl(websocket.PingMessage, nil, time.Now().Add(time.Second)) // its failure ends a pump
+		}
+	}
+	_ = far.Close()
+	_ = client.Close()
+	<-down
+	<-up
+}
+
+// pump copies messages to a connection until one side ends, and passes a close on.
+func pump(to, from *websocket.Conn) {
+	for {
+		kind, message, err := from.ReadMessage()
+		if err != nil {
+			code, reason := websocket.CloseGoingAway, ""
+			var closed *websocket.CloseError
+			if errors.As(err, &closed) && closed.Code != websocket.CloseAbnormalClosure && closed.Code != websocket.CloseNoStatusReceived {
+				code, reason = closed.Code, closed.Text
+			}
+			_ = to.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(code, reason), time.Now().Add(time.Second))
+			return
+		}
+		_ = to.SetWriteDeadline(time.Now().Add(bridgeWrite))
+		if err := to.WriteMessage(kind, message); err != nil {
+			return
+		}
+	}
+}
+
+// monitor streams a room's live figures to an operator.
+func (s *Server) monitor(w http.ResponseWriter, r *http.Request, next func() (any, <-chan struct{})) {
+	if !take(&s.monitors, maxMonitors) {
+		problem.Write(w, r, problem.New(http.StatusServiceUnavailable, "too-many-connections", "Too many consoles are connected here.").In(5*time.Second))
+		return
+	}
+	conn, err := s.hub.upgrader.Upgrade(w, r, nil)
+	if err != nil { // Upgrade has answered
+		s.monitors.Add(-1)
+		return
+	}
+	s.hold(func() {
+		defer s.monitors.Add(-1)
+		ctx, cancel := context.WithCancel(context.Background())
+		reader := make(chan struct{})
+		go func() {
+			defer close(reader)
+			defer cancel()
+			conn.SetReadLimit(512)
+			alive := func(string) error { return conn.SetReadDeadline(time.Now().Add(bridgeSilent)) }
+			conn.SetPongHandler(alive)
+			for alive("") == nil {
+				if _, _, err := conn.NextReader(); err != nil {
+					return
+				}
+			}
+		}()
+		s.broadcast(ctx, conn, next)
+		_ = conn.Close()
+		<-reader
+	})
+}
+
+// maxMonitors bounds the consoles of one gateway.
+const maxMonitors = 200
+
+// broadcast writes what next returns, now and whenever its channel closes.
+func (s *Server) broadcast(ctx context.Context, conn *websocket.Conn, next func() (any, <-chan struct{})) {
+	beat := time.NewTicker(pingTime)
+	defer beat.Stop()
+	for {
+		figures, changed := next()
+		_ = conn.SetWriteDeadline(time.Now().Add(bridgeWrite))
+		if conn.WriteJSON(figures) != nil {
+			return
+		}
+		select {
+		case <-changed:
+		case <-beat.C:
+			_ = conn.WriteControl(websocket.PingMessage, nil, time.Now().Add(time.Second)) // its failure ends the reader
+		case <-s.draining:
+			_ = conn.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(websocket.CloseServiceRestart, "reconnect=1.0s"), time.Now().Add(time.Second))
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
+}

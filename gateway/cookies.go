@@ -1,0 +1,87 @@
+package gateway
+
+import (
+	"net/http"
+	"strings"
+	"time"
+
+	"usher/internal/pass"
+	"usher/queue"
+)
+
+const (
+	passHeader  = "Usher-Pass"
+	placeScheme = "Place" // of Authorization, for apps
+	// placeProtocol precedes an app's token in Sec-WebSocket-Protocol.
+	placeProtocol = "place."
+	placeCookie   = "usher-place-"
+	hostOnly      = "__Host-"
+
+	// placeCookieLife outlasts any on-sale; the epoch ends a place, not the cookie.
+	placeCookieLife = 30 * 24 * time.Hour
+)
+
+func placeCookieName(room string, secure bool) string {
+	if secure {
+		return hostOnly + placeCookie + room
+	}
+	return placeCookie + room
+}
+
+func isPlaceCookie(name string) bool {
+	return strings.HasPrefix(strings.TrimPrefix(strings.ToLower(name), strings.ToLower(hostOnly)), placeCookie)
+}
+
+func isOperatorCookie(name string) bool {
+	return strings.TrimPrefix(strings.ToLower(name), strings.ToLower(hostOnly)) == "usher-operator"
+}
+
+func setCookie(w http.ResponseWriter, name, value string, life time.Duration, secure bool) {
+	c := &http.Cookie{Name: name, Value: value, Path: "/", HttpOnly: true, Secure: secure, SameSite: http.SameSiteLaxMode}
+	if life > 0 {
+		c.MaxAge = int(life / time.Second)
+	} else {
+		c.MaxAge = -1
+	}
+	http.SetCookie(w, c)
+}
+
+func setPlaceCookie(w http.ResponseWriter, room, token string, secure bool) {
+	setCookie(w, placeCookieName(room, secure), token, placeCookieLife, secure)
+}
+
+func setPassCookie(w http.ResponseWriter, audience, token string, life time.Duration, secure bool) {
+	setCookie(w, pass.CookieName(audience, secure), token, max(life, time.Second), secure)
+}
+
+// place finds the visitor's place in room: what an app sends in Authorization or
+// as a WebSocket protocol, else the cookie. byToken tells that it was not the
+// cookie, which browsers send by themselves. A token that is not ours, or of
+// another room, is none.
+func (s *Server) place(r *http.Request, room string) (t queue.Token, byToken, ok bool) {
+	if scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " "); strings.EqualFold(scheme, placeScheme) {
+		t, ok = s.openPlace(token, room)
+		return t, true, ok
+	}
+	for _, line := range r.Header.Values("Sec-WebSocket-Protocol") {
+		for protocol := range strings.SplitSeq(line, ",") {
+			if token, found := strings.CutPrefix(strings.TrimSpace(protocol), placeProtocol); found {
+				t, ok = s.openPlace(token, room)
+				return t, true, ok
+			}
+		}
+	}
+	for _, secure := range []bool{true, false} {
+		if c, err := r.Cookie(placeCookieName(room, secure)); err == nil {
+			if t, ok = s.openPlace(c.Value, room); ok {
+				return t, false, true
+			}
+		}
+	}
+	return queue.Token{}, false, false
+}
+
+func (s *Server) openPlace(sealed, room string) (queue.Token, bool) {
+	t, err := queue.OpenToken(s.cfg.Ring, sealed)
+	return t, err == nil && t.Room == room
+}

@@ -1,0 +1,59 @@
+// Package gateway is the public edge: waiting rooms and their pages, pushed
+// positions, rate limits, the check of passes, and the way to the box office and to
+// protected sites.
+//
+// # What it guarantees
+//
+// No request reaches a protected path without a valid pass of that room, whatever
+// its path looks like: a path or host that two programs could read in two ways is
+// refused before any rule is asked (visit.go). What the edge tells an origin
+// (X-Usher-*, X-Forwarded-*) comes from the edge alone, places never reach an origin,
+// and booking verifies passes again by itself (proxy.go). A client's address is what
+// trusted proxies say, else the connection's; a network behind one IPv6 /64 is one
+// client.
+//
+// Everything is bounded: bodies, headers, sockets a prefix and a place, streams, tables
+// of limits; every wait has a deadline.
+//
+// # Who is authoritative
+//
+// The queue decides about places, calls and sessions; passes are what their signature
+// says. A gateway keeps nothing that it cannot lose: any gateway serves any visitor.
+//
+// # Limits
+//
+// Four quotas (Limits). The unit matters more than the numbers, because a campus or a
+// carrier puts thousands of people behind one address:
+//
+//   - visit: requests that show neither a place nor a pass, an address. 50 a second and
+//     200 at once: a dozen people opening pages in the same second never meet it, a
+//     script does within four.
+//   - visitor: who shows a place or a pass is charged alone, 20 a second and 100 at once,
+//     and charges the neighbours nothing. So thousands may wait and shop behind one
+//     address; only coming in is shared.
+//   - joins: new places, an address, over all gateways: 200 at once, then two a second.
+//     A hall of residence that joins within a minute gets in, 7,000 an hour do during a
+//     lobby; a script that collects places is slowed to what a small crowd may have, and
+//     each place still waits its turn.
+//   - origin: requests to protected paths, a session, over all gateways: 300 at once
+//     (a page with all its parts), then ten a second. One pass cannot feed a hundred bots.
+//
+// # Push
+//
+// A WebSocket belongs to a shard of its room; the shard is its only writer and never
+// waits for it: what the kernel does not take is kept and overtaken by newer documents
+// (outbox.go). Visitors near the front hear every tick, those far back every ten
+// seconds, everyone a change of the room's phase or message. Connected visitors are
+// marked present several times per presence time. Close codes: 1000 "place-lapsed" or
+// "place-left" is the end; 1012 "reconnect=2.5s" is a drain that spreads its visitors;
+// 1013 means too slow; a visitor may come back after all but the first.
+//
+// # What happens on each failure
+//
+//   - Redis away: passes verify, protected paths and pages go on, limits are local;
+//     joins and claims answer 503 with Retry-After and say that places are safe; Ready
+//     reports it.
+//   - Booking or an origin away: 502 origin-unavailable or 504 origin-timeout on its
+//     paths alone.
+//   - This process killed: visitors reconnect to another with the place they carry.
+package gateway

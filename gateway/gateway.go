@@ -1,0 +1,252 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/gin-gonic/gin"
+	"github.com/redis/go-redis/v9"
+
+	"usher/internal/keyring"
+	"usher/internal/operator"
+	"usher/internal/pass"
+	"usher/internal/problem"
+	"usher/internal/telemetry"
+	"usher/queue"
+)
+
+// Config of a gateway. What is required says so.
+type Config struct {
+	Redis redis.UniversalClient   // required
+	Ring  *keyring.Ring           // required
+	Hall  *queue.Hall             // required; its Run must run beside ours
+	Auth  *operator.Authenticator // required
+	Log   *slog.Logger            // required
+	// BookingURL is where the box office listens. Without it the gateway only keeps rooms.
+	BookingURL *url.URL
+	// TrustedProxies are the peers whose X-Forwarded-* and Forwarded are believed; none by default.
+	TrustedProxies []netip.Prefix
+	// Origins are the named sites that rooms and Routes refer to.
+	Origins map[string]*url.URL
+	// Routes send hosts' unprotected paths to origins; the longest prefix wins.
+	Routes []Route
+	// AllowedOrigins are the web origins ("https://shop.example") besides a host's own
+	// that may open WebSockets and change things with cookies.
+	AllowedOrigins []string
+	// Assets are the pages and files of the shop; required.
+	Assets http.Handler
+	// Waiting draws a waiting page and sets its headers; required.
+	Waiting func(w http.ResponseWriter, r *http.Request, status int, page WaitingPage)
+	// BoxOffice describes booking's calls; merged into /api/v1/openapi.json.
+	BoxOffice *huma.OpenAPI
+	// Limits are the rate limits; zero fields take the defaults.
+	Limits Limits
+	// MaxSockets bounds the WebSockets of waiting visitors on this process (default
+	// 16,000 of the 20,000 descriptors that a process may have), MaxSocketsPerPrefix
+	// those of one client prefix (default a quarter of it).
+	MaxSockets, MaxSocketsPerPrefix int
+	// MaxStreams bounds Server-Sent Event streams (default 1,000): each holds a
+	// goroutine and a request. MaxBridges bounds WebSockets passed on (default 1,000):
+	// each holds two descriptors.
+	MaxStreams, MaxBridges int
+	// Now is the clock, time.Now by default.
+	Now func() time.Time
+}
+
+// Route sends the paths of a host that begin with PathPrefix to a named origin.
+type Route struct {
+	Host       string
+	PathPrefix string // whole segments; "" and "/" are all
+	Origin     string
+}
+
+// WaitingPage is what a waiting page shows.
+type WaitingPage struct {
+	Room, Title, Message, Phase, State string
+	Joined                             bool
+	Position, Ahead                    *uint64
+	Waiting                            uint64
+	Progress                           float64
+	EtaLow, EtaHigh                    *int
+	OpensAt, CallExpiresAt             *time.Time
+	ReturnTo                           string
+	Refresh                            int
+	Problem                            string
+}
+
+func (c *Config) validate() error {
+	var faults []error
+	for name, missing := range map[string]bool{
+		"Redis": c.Redis == nil, "Ring": c.Ring == nil, "Hall": c.Hall == nil, "Auth": c.Auth == nil,
+		"Log": c.Log == nil, "Assets": c.Assets == nil, "Waiting": c.Waiting == nil,
+	} {
+		if missing {
+			faults = append(faults, fmt.Errorf("gateway: Config.%s is required", name))
+		}
+	}
+	for name, u := range c.Origins {
+		if u == nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.RawQuery != "" || u.User != nil {
+			faults = append(faults, fmt.Errorf("gateway: origin %q is not a plain http or https address", name))
+		}
+	}
+	if u := c.BookingURL; u != nil && (u.Scheme != "http" && u.Scheme != "https" || u.Host == "") {
+		faults = append(faults, errors.New("gateway: BookingURL is not an http or https address"))
+	}
+	for _, r := range c.Routes {
+		if _, ok := c.Origins[r.Origin]; !ok {
+			faults = append(faults, fmt.Errorf("gateway: route of %q names the unknown origin %q", r.Host, r.Origin))
+		}
+		if host, ok := canonicalHost(r.Host); !ok || host != r.Host || host == "" {
+			faults = append(faults, fmt.Errorf("gateway: route host %q is not a host name in lower case", r.Host))
+		}
+	}
+	faults = append(faults, c.Limits.validate()...)
+	return errors.Join(faults...)
+}
+
+func (c *Config) setDefaults() {
+	c.Limits.setDefaults()
+	for n, fallback := range map[*int]int{
+		&c.MaxSockets: 16_000, &c.MaxStreams: 1_000, &c.MaxBridges: 1_000,
+	} {
+		if *n <= 0 {
+			*n = fallback
+		}
+	}
+	if c.MaxSocketsPerPrefix <= 0 {
+		c.MaxSocketsPerPrefix = max(1, c.MaxSockets/4)
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+}
+
+// Server is one gateway. Its Handler is safe for concurrent use.
+type Server struct {
+	cfg     Config
+	log     *slog.Logger
+	now     func() time.Time
+	trusted trustedProxies
+	passes  *pass.Verifier
+	limits  *limiter
+	hub     *hub
+	engine  *gin.Engine
+	api     huma.API
+	booking *origin // nil without BookingURL
+	origins map[string]*origin
+	cross   *http.CrossOriginProtection
+
+	streams, bridges, monitors atomic.Int64  // open now
+	draining                   chan struct{} // closed by Drain
+	mu                         sync.Mutex    // guards drained and the start of held
+	drained                    bool
+	held                       sync.WaitGroup // the goroutines that keep connections
+}
+
+// New makes a gateway.
+func New(cfg Config) (*Server, error) {
+	if err := cfg.validate(); err != nil {
+		return nil, err
+	}
+	cfg.setDefaults()
+	s := &Server{
+		cfg: cfg, log: cfg.Log, now: cfg.Now, trusted: cfg.TrustedProxies,
+		passes:   pass.NewVerifier(cfg.Ring.PassPublic),
+		limits:   newLimiter(cfg.Limits, cfg.Redis, cfg.Log),
+		hub:      newHub(hubLimits{sockets: cfg.MaxSockets, perPrefix: cfg.MaxSocketsPerPrefix}, max(2, runtime.GOMAXPROCS(0)), cfg.Now),
+		origins:  make(map[string]*origin, len(cfg.Origins)),
+		cross:    http.NewCrossOriginProtection(),
+		draining: make(chan struct{}),
+	}
+	for _, o := range cfg.AllowedOrigins {
+		if err := s.cross.AddTrustedOrigin(o); err != nil {
+			return nil, fmt.Errorf("gateway: allowed origin: %w", err)
+		}
+	}
+	if cfg.BookingURL != nil {
+		s.booking = newOrigin("booking", cfg.BookingURL, true, cfg.Log)
+	}
+	for name, u := range cfg.Origins {
+		s.origins[name] = newOrigin(name, u, false, cfg.Log)
+	}
+	if err := s.routes(); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// Handler serves everything that the public sees.
+func (s *Server) Handler() http.Handler {
+	h := problem.Recover(s.log, http.HandlerFunc(s.edge))
+	h = telemetry.AccessLog(s.log, h)
+	return telemetry.RequestID(func(r *http.Request) bool { return s.trusted.trusts(peer(r)) }, h)
+}
+
+// OpenAPI describes the gateway's own calls.
+func (s *Server) OpenAPI() *huma.OpenAPI { return s.api.OpenAPI() }
+
+// Run moves the hub until ctx ends; then it drains for at most drainTime. It
+// returns nil when ctx ended.
+func (s *Server) Run(ctx context.Context) error {
+	<-ctx.Done()
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTime)
+	defer cancel()
+	s.Drain(last)
+	return nil
+}
+
+const drainTime = 5 * time.Second
+
+// Ready tells whether this gateway can admit: Redis answers its rooms, and it is
+// not draining. Passes verify and pages answer without it.
+func (s *Server) Ready(context.Context) error {
+	if s.isDraining() {
+		return errors.New("draining")
+	}
+	return s.cfg.Hall.Ready()
+}
+
+func (s *Server) isDraining() bool {
+	select {
+	case <-s.draining:
+		return true
+	default:
+		return false
+	}
+}
+
+// Drain tells every waiting visitor when to come back, spread so that they do not
+// come at once, ends all streams, and waits until they have gone or ctx ends;
+// then it cuts what is left. Call it before http.Server.Shutdown, which does not
+// know WebSockets.
+func (s *Server) Drain(ctx context.Context) {
+	s.mu.Lock()
+	if !s.drained {
+		s.drained = true
+		close(s.draining)
+	}
+	s.mu.Unlock()
+	s.hub.drain(ctx)
+	gone := make(chan struct{})
+	go func() { s.held.Wait(); close(gone) }()
+	select {
+	case <-gone:
+	case <-ctx.Done():
+	}
+	for _, o := range s.origins {
+		o.transport.CloseIdleConnections()
+	}
+	if s.booking != nil {
+		s.booking.transport.CloseIdleConnections()
+	}
+}

@@ -1,0 +1,199 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+
+	"usher/internal/problem"
+	"usher/internal/telemetry"
+)
+
+// Deadlines of the way to an origin.
+const (
+	dialTime     = 3 * time.Second
+	headerTime   = 30 * time.Second // from the sent request to the answer's header
+	progressTime = 30 * time.Second // for each write to the client
+)
+
+// origin is one place that requests are passed on to.
+type origin struct {
+	name      string // label of metrics and logs
+	url       *url.URL
+	transport *http.Transport
+	proxy     *httputil.ReverseProxy
+	// ours: the box office, which knows operators' sessions and passes.
+	ours bool
+}
+
+func newOrigin(name string, target *url.URL, ours bool, log *slog.Logger) *origin {
+	o := &origin{name: name, url: target, ours: ours, transport: &http.Transport{
+		DialContext:            (&net.Dialer{Timeout: dialTime, KeepAlive: 30 * time.Second}).DialContext,
+		TLSHandshakeTimeout:    dialTime,
+		ResponseHeaderTimeout:  headerTime,
+		ExpectContinueTimeout:  time.Second,
+		IdleConnTimeout:        90 * time.Second,
+		MaxIdleConns:           512,
+		MaxIdleConnsPerHost:    512,
+		MaxConnsPerHost:        1024,
+		DisableCompression:     true, // what the origin encoded goes through as it is
+		MaxResponseHeaderBytes: 64 << 10,
+	}}
+	o.proxy = &httputil.ReverseProxy{
+		Transport:  o,
+		Rewrite:    o.rewrite,
+		BufferPool: copyBuffers{},
+		ErrorLog:   slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+		ModifyResponse: func(res *http.Response) error {
+			res.Header.Del(problem.RequestIDHeader) // the edge has set its own
+			if ours {
+				own := make(http.Header, 6)
+				harden(own, visitOf(res.Request).secure)
+				for name, values := range own {
+					if _, set := res.Header[name]; !set {
+						res.Header[name] = values
+					}
+				}
+			}
+			return nil
+		},
+		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) { o.fail(w, r, log, err) },
+	}
+	return o
+}
+
+// RoundTrip measures the origin.
+func (o *origin) RoundTrip(r *http.Request) (*http.Response, error) {
+	start := time.Now()
+	res, err := o.transport.RoundTrip(r)
+	telemetry.OriginLatency.WithLabelValues(o.name).Observe(time.Since(start).Seconds())
+	return res, err
+}
+
+// serve passes r on. Its body may have up to maxBody bytes.
+func (o *origin) serve(w http.ResponseWriter, r *http.Request, maxBody int64) {
+	if r.ContentLength > maxBody {
+		w.Header().Set("Connection", "close") // nobody reads the rest
+		problem.Write(w, r, problem.BodyTooLarge())
+		return
+	}
+	if r.Body != nil && r.Body != http.NoBody {
+		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+	}
+	unharden(w.Header())    // the answer's own headers stand
+	r.Header.Del("Upgrade") // WebSockets end at the gateway (bridge.go); nothing else is switched to
+	o.proxy.ServeHTTP(&steady{ResponseWriter: w, control: http.NewResponseController(w)}, r)
+}
+
+func (o *origin) rewrite(p *httputil.ProxyRequest) {
+	target := *p.Out.URL
+	target.Scheme, target.Host = o.url.Scheme, o.url.Host
+	if base := strings.TrimSuffix(o.url.Path, "/"); base != "" {
+		target.Path, target.RawPath = base+target.Path, ""
+	}
+	p.Out.URL = &target
+	p.Out.Host = p.In.Host
+	sanitise(p.Out.Header, visitOf(p.In), p.In.Host, o.ours)
+	if p.Out.Header.Get("User-Agent") == "" {
+		p.Out.Header.Set("User-Agent", "") // else the transport writes Go's own
+	}
+}
+
+// sanitise makes headers say to an origin only what the edge vouches for. They
+// are a copy of the client's, without hop-by-hop fields.
+func sanitise(h http.Header, v *visit, host string, ours bool) {
+	for name := range h {
+		// CGI and its kin read X_Usher_Room and X-Usher-Room as one.
+		if plain := strings.ReplaceAll(strings.ToLower(name), "_", "-"); strings.HasPrefix(plain, "x-usher-") ||
+			strings.HasPrefix(plain, "x-forwarded-") || plain == "forwarded" || plain == "x-real-ip" {
+			delete(h, name)
+		}
+	}
+	if v.addr.IsValid() {
+		h.Set("X-Forwarded-For", v.addr.String())
+	}
+	h.Set("X-Forwarded-Host", host)
+	h.Set("X-Forwarded-Proto", map[bool]string{true: "https", false: "http"}[v.secure])
+	if scheme, _, _ := strings.Cut(h.Get("Authorization"), " "); strings.EqualFold(scheme, placeScheme) {
+		h.Del("Authorization")
+	}
+	keepCookies(h, func(name string) bool {
+		return !isPlaceCookie(name) && (ours || !isOperatorCookie(name))
+	})
+	if v.claims != nil {
+		h.Set("X-Usher-Room", v.claims.Room)
+		h.Set("X-Usher-Session", v.claims.Session)
+	}
+}
+
+// keepCookies leaves only the cookies that keep wants, each as it was written.
+func keepCookies(h http.Header, keep func(name string) bool) {
+	lines := h["Cookie"]
+	if len(lines) == 0 {
+		return
+	}
+	var kept []string
+	for _, line := range lines {
+		for pair := range strings.SplitSeq(line, ";") {
+			pair = strings.TrimSpace(pair)
+			name, _, _ := strings.Cut(pair, "=")
+			if pair != "" && keep(strings.TrimSpace(name)) {
+				kept = append(kept, pair)
+			}
+		}
+	}
+	if len(kept) == 0 {
+		h.Del("Cookie")
+		return
+	}
+	h.Set("Cookie", strings.Join(kept, "; "))
+}
+
+// fail answers for an origin that did not.
+func (o *origin) fail(w http.ResponseWriter, r *http.Request, log *slog.Logger, err error) {
+	var tooLarge *http.MaxBytesError
+	var timeout net.Error
+	switch {
+	case errors.As(err, &tooLarge):
+		problem.Write(w, r, problem.BodyTooLarge())
+	case r.Context().Err() != nil && errors.Is(r.Context().Err(), context.Canceled):
+		// The client is gone; the status is for the access log alone.
+		w.WriteHeader(http.StatusBadGateway)
+	case errors.As(err, &timeout) && timeout.Timeout():
+		log.WarnContext(r.Context(), "origin timed out", "origin", o.name, "path", r.URL.Path, "error", err)
+		problem.Write(w, r, problem.New(http.StatusGatewayTimeout, "origin-timeout", "The site did not answer in time. Please try again.").In(5*time.Second))
+	default:
+		log.WarnContext(r.Context(), "origin failed", "origin", o.name, "path", r.URL.Path, "error", err)
+		problem.Write(w, r, problem.New(http.StatusBadGateway, "origin-unavailable", "The site cannot be reached right now. Please try again.").In(5*time.Second))
+	}
+}
+
+// steady gives each write to the client its own deadline, so that a stream may
+// last and a reader that stops cannot hold a connection.
+type steady struct {
+	http.ResponseWriter
+	control *http.ResponseController
+}
+
+func (s *steady) Write(b []byte) (int, error) {
+	// A writer without deadlines (a test's recorder) has nothing to hold.
+	_ = s.control.SetWriteDeadline(time.Now().Add(progressTime))
+	return s.ResponseWriter.Write(b)
+}
+
+func (s *steady) Unwrap() http.ResponseWriter { return s.ResponseWriter }
+
+// copyBuffers lends ReverseProxy its 32 KiB buffers.
+type copyBuffers struct{}
+
+var buffers = sync.Pool{New: func() any { return new([32 << 10]byte) }}
+
+func (copyBuffers) Get() []byte  { return buffers.Get().(*[32 << 10]byte)[:] }
+func (copyBuffers) Put(b []byte) { buffers.Put((*[32 << 10]byte)(b)) }

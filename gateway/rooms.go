@@ -1,0 +1,338 @@
+package gateway
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/gin-gonic/gin"
+
+	"usher/internal/pass"
+	"usher/internal/problem"
+	"usher/queue"
+)
+
+const jwksPath = "/.well-known/jwks.json"
+
+// joined is the answer to a join: the place, and its token for apps.
+type joined struct {
+	queue.Place
+	Token string `json:"token" doc:"to be sent back as Authorization: Place <token>"`
+}
+
+// admitted is the answer to a claim.
+type admitted struct {
+	Pass      string    `json:"pass" doc:"a JWT for the cookie, Usher-Pass or Authorization: Bearer"`
+	ExpiresAt time.Time `json:"expires_at"`
+}
+
+type receipt struct {
+	Receipt string `json:"receipt" doc:"EdDSA-signed JWT of number, epoch, commitment and joined_at"`
+}
+
+// roomCall is a call on one room that exists.
+type roomCall func(w http.ResponseWriter, r *http.Request, v *visit, line *queue.Line)
+
+// placeCall is a call of somebody who has a place in the room.
+type placeCall func(w http.ResponseWriter, r *http.Request, v *visit, line *queue.Line, t queue.Token)
+
+func (s *Server) room(call roomCall) gin.HandlerFunc {
+	return func(c *gin.Context) {
+		line, ok := s.cfg.Hall.Line(c.Param("room"))
+		if !ok {
+			problem.Write(c.Writer, c.Request, roomNotFound())
+			return
+		}
+		call(c.Writer, c.Request, visitOf(c.Request), line)
+	}
+}
+
+func (s *Server) withPlace(call placeCall) gin.HandlerFunc {
+	return s.room(func(w http.ResponseWriter, r *http.Request, v *visit, line *queue.Line) {
+		if v.place == nil {
+			problem.Write(w, r, noPlace())
+			return
+		}
+		call(w, r, v, line, *v.place)
+	})
+}
+
+func roomNotFound() *problem.Problem {
+	return problem.New(http.StatusNotFound, "room-not-found", "There is no such waiting room.")
+}
+
+func noPlace() *problem.Problem {
+	return problem.New(http.StatusNotFound, "no-place", "You have no place in this waiting room.")
+}
+
+func placeLapsed() *problem.Problem {
+	return problem.New(http.StatusGone, "place-lapsed", "This place is gone. You can join again at the end of the line.")
+}
+
+// roomProblem tells a visitor what the queue said; an *problem.Problem of code
+// "internal" stands for what nobody foresaw.
+func roomProblem(err error) *problem.Problem {
+	var away *queue.Unavailable
+	switch {
+	case errors.Is(err, queue.ErrNotOpen):
+		return problem.New(http.StatusConflict, "room-not-open", "The waiting room is not open yet.")
+	case errors.Is(err, queue.ErrClosed):
+		return problem.New(http.StatusConflict, "room-closed", "The waiting room is closed.")
+	case errors.Is(err, queue.ErrNotCalled):
+		return problem.New(http.StatusConflict, "not-called", "It is not your turn yet.")
+	case errors.Is(err, queue.ErrLapsed):
+		return placeLapsed()
+	case errors.As(err, &away):
+		wait := max(away.RetryAfter, time.Second)
+		return problem.New(http.StatusServiceUnavailable, "room-unavailable", "The line is paused for a moment. Every place is safe.").
+			In(wait + time.Duration(rand.Int64N(int64(wait))))
+	}
+	return problem.New(http.StatusInternalServerError, "internal", "Something went wrong on our side. Please try again.")
+}
+
+// refusal is roomProblem with the cause in the log where it is ours.
+func (s *Server) refusal(r *http.Request, act string, err error) *problem.Problem {
+	p := roomProblem(err)
+	switch {
+	case r.Context().Err() != nil: // the client is gone, and so is the interest in why
+	case p.Status == http.StatusInternalServerError:
+		s.log.ErrorContext(r.Context(), act, "error", err)
+	case p.Status == http.StatusServiceUnavailable:
+		s.log.DebugContext(r.Context(), act, "error", err)
+	}
+	return p
+}
+
+// join gives the visitor a new place, charged to the prefix, and the cookie.
+func (s *Server) join(w http.ResponseWriter, r *http.Request, v *visit, line *queue.Line) (queue.Token, *problem.Problem) {
+	if p := s.limits.join(r.Context(), w, v, s.now()); p != nil {
+		return queue.Token{}, p
+	}
+	t, err := line.Join(r.Context())
+	if err != nil {
+		return queue.Token{}, s.refusal(r, "join", err)
+	}
+	setPlaceCookie(w, t.Room, queue.SealToken(s.cfg.Ring, t), v.secure)
+	return t, nil
+}
+
+// joinOrKeep returns the visitor's place: the one there is, or a new one where that
+// is at its end.
+func (s *Server) joinOrKeep(w http.ResponseWriter, r *http.Request, v *visit, line *queue.Line) (t queue.Token, p queue.Place, fresh bool, refused *problem.Problem) {
+	if v.place != nil {
+		p, _, err := line.Place(r.Context(), *v.place)
+		if err == nil && !spent(p) {
+			line.Seen(*v.place)
+			return *v.place, p, false, nil
+		}
+		if err != nil && !errors.Is(err, queue.ErrLapsed) {
+			return t, p, false, s.refusal(r, "ask for a place", err)
+		}
+	}
+	t, refused = s.join(w, r, v, line)
+	if refused != nil {
+		return t, p, false, refused
+	}
+	p, _, err := line.Place(r.Context(), t)
+	if err != nil {
+		return t, p, false, s.refusal(r, "ask for a new place", err)
+	}
+	return t, p, true, nil
+}
+
+// spent tells that a place can bring its visitor nowhere any more.
+func spent(p queue.Place) bool {
+	over := p.State == queue.Admitted && (p.PassExpiresAt == nil || !p.Now.Before(*p.PassExpiresAt))
+	return p.State.Final() || over
+}
+
+func (s *Server) postPlaces(w http.ResponseWriter, r *http.Request, v *visit, line *queue.Line) {
+	if refused := readJoin(r); refused != nil {
+		problem.Write(w, r, refused)
+		return
+	}
+	t, p, fresh, refused := s.joinOrKeep(w, r, v, line)
+	if refused != nil {
+		problem.Write(w, r, refused)
+		return
+	}
+	status := http.StatusOK
+	if fresh {
+		status = http.StatusCreated
+	}
+	token := queue.SealToken(s.cfg.Ring, t)
+	if !fresh {
+		setPlaceCookie(w, t.Room, token, v.secure)
+	}
+	writeJSON(w, status, joined{p, token})
+}
+
+// readJoin checks the optional body of a join. What it may hold is for the
+// challenges and invitations of rooms that have them.
+func readJoin(r *http.Request) *problem.Problem {
+	if r.Body == nil || r.Body == http.NoBody {
+		return nil
+	}
+	body, err := io.ReadAll(r.Body)
+	var tooLarge *http.MaxBytesError
+	switch {
+	case errors.As(err, &tooLarge):
+		return problem.BodyTooLarge()
+	case err != nil:
+		return problem.New(http.StatusBadRequest, "bad-request", "The request body could not be read.")
+	case len(bytes.TrimSpace(body)) == 0:
+		return nil
+	case !json.Valid(body):
+		return problem.New(http.StatusBadRequest, "bad-request", "The request body is not valid JSON.")
+	}
+	var fields map[string]json.RawMessage
+	if json.Unmarshal(body, &fields) != nil || fields == nil {
+		return problem.Invalid(problem.Field{Location: "body", Message: "must be an object"})
+	}
+	var faults []problem.Field
+	for name, value := range fields {
+		var text *string
+		switch {
+		case name != "challenge" && name != "invite":
+			faults = append(faults, problem.Field{Location: "body", Message: "has an unknown field"})
+		case json.Unmarshal(value, &text) != nil:
+			faults = append(faults, problem.Field{Location: "body." + name, Message: "must be a string"})
+		}
+	}
+	if len(faults) > 0 {
+		return problem.Invalid(faults...)
+	}
+	return nil
+}
+
+func (s *Server) getPlace(w http.ResponseWriter, r *http.Request, v *visit, line *queue.Line, t queue.Token) {
+	p, again, err := line.Place(r.Context(), t)
+	if err != nil {
+		problem.Write(w, r, s.refusal(r, "ask for a place", err))
+		return
+	}
+	if p.State == queue.Lapsed {
+		problem.Write(w, r, placeLapsed())
+		return
+	}
+	line.Seen(t)
+	w.Header().Set("Retry-After", strconv.Itoa(askAgain(again, presence(line))))
+	writeJSON(w, http.StatusOK, p)
+}
+
+// askAgain is a poll's pause in whole seconds, spread by a quarter, under half the
+// presence time.
+func askAgain(after, presence time.Duration) int {
+	after = max(after, time.Second)
+	after += time.Duration(rand.Int64N(int64(after/4) + 1))
+	return max(1, int(min(after, presence/2-time.Second).Round(time.Second)/time.Second))
+}
+
+func (s *Server) deletePlace(w http.ResponseWriter, r *http.Request, v *visit, line *queue.Line, t queue.Token) {
+	if err := line.Leave(r.Context(), t); err != nil {
+		problem.Write(w, r, s.refusal(r, "leave", err))
+		return
+	}
+	setCookie(w, placeCookieName(t.Room, v.secure), "", 0, v.secure)
+	w.WriteHeader(http.StatusNoContent)
+}
+
+func (s *Server) postReturn(w http.ResponseWriter, r *http.Request, v *visit, line *queue.Line, t queue.Token) {
+	p, err := line.Return(r.Context(), t)
+	if err != nil {
+		problem.Write(w, r, s.refusal(r, "return", err))
+		return
+	}
+	if p.State == queue.Lapsed {
+		problem.Write(w, r, placeLapsed())
+		return
+	}
+	line.Seen(t)
+	writeJSON(w, http.StatusOK, p)
+}
+
+func (s *Server) getReceipt(w http.ResponseWriter, r *http.Request, _ *visit, line *queue.Line, t queue.Token) {
+	signed, err := line.Receipt(t)
+	if err != nil {
+		problem.Write(w, r, s.refusal(r, "sign receipt", err))
+		return
+	}
+	writeJSON(w, http.StatusOK, receipt{signed})
+}
+
+func (s *Server) getSocket(w http.ResponseWriter, r *http.Request, v *visit, line *queue.Line) {
+	if !s.originAllowed(r, v.byToken) {
+		problem.Write(w, r, foreignOrigin())
+		return
+	}
+	if v.place == nil {
+		problem.Write(w, r, noPlace())
+		return
+	}
+	if p := s.hub.accept(w, r, line, *v.place); p != nil {
+		problem.Write(w, r, p)
+	}
+}
+
+// claim turns a call into a pass and its cookie.
+func (s *Server) claim(w http.ResponseWriter, r *http.Request, v *visit, line *queue.Line, t queue.Token) (admitted, *problem.Problem) {
+	session, err := line.Claim(r.Context(), t)
+	if err != nil {
+		return admitted{}, s.refusal(r, "claim", err)
+	}
+	token, err := pass.Issue(s.cfg.Ring, t.Room, session.ID, session.Issued, session.Expires)
+	if err != nil {
+		return admitted{}, problem.Internal(r, s.log, "issue pass", err)
+	}
+	ends := session.Expires.Truncate(time.Second).UTC()
+	setPassCookie(w, t.Room, token, ends.Sub(session.Issued), v.secure)
+	return admitted{token, ends}, nil
+}
+
+func (s *Server) postPass(w http.ResponseWriter, r *http.Request, v *visit, line *queue.Line, t queue.Token) {
+	given, refused := s.claim(w, r, v, line, t)
+	if refused != nil {
+		problem.Write(w, r, refused)
+		return
+	}
+	writeJSON(w, http.StatusOK, given)
+}
+
+func (s *Server) deletePass(w http.ResponseWriter, r *http.Request, v *visit, line *queue.Line) {
+	room := line.View().Room().Room
+	claims, err := s.passes.FromRequest(r, room, s.now())
+	if err != nil {
+		problem.Write(w, r, problem.New(http.StatusForbidden, "pass-required", "This needs a pass of the waiting room.").
+			With("room", room).With("join_url", "/rooms/"+room))
+		return
+	}
+	if err := line.Release(r.Context(), claims.Session); err != nil {
+		problem.Write(w, r, s.refusal(r, "release session", err))
+		return
+	}
+	setCookie(w, pass.CookieName(room, v.secure), "", 0, v.secure)
+	w.WriteHeader(http.StatusNoContent)
+}
+
+func (s *Server) getJWKS(c *gin.Context) {
+	c.Header("Cache-Control", "public, max-age=300")
+	c.Data(http.StatusOK, "application/jwk-set+json", s.cfg.Ring.JWKS())
+}
+
+func writeJSON(w http.ResponseWriter, status int, v any) {
+	body, err := json.Marshal(v)
+	if err != nil {
+		panic(err) // our own documents hold only what JSON can
+	}
+	h := w.Header()
+	h.Set("Content-Type", "application/json")
+	h.Set("Content-Length", strconv.Itoa(len(body)))
+	h.Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	_, _ = w.Write(body) // the client may be gone
+}

@@ -1,0 +1,286 @@
+package gateway
+
+import (
+	"context"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"usher/internal/pass"
+	"usher/internal/problem"
+	"usher/queue"
+)
+
+// visit is what the edge knows of a request before it does anything with it.
+type visit struct {
+	addr   netip.Addr // the client's, through trusted proxies only
+	prefix netip.Prefix
+	host   string // lower case, without port and trailing dot
+	path   string // decoded; the only reading it has
+	secure bool   // the browser speaks TLS, to us or to a trusted proxy
+
+	claims *pass.Claims // of the verified pass, when one was asked for and is there
+	holder holder       // whom limits charge instead of the prefix, when known
+	place  *queue.Token // in the room of the path, when one was shown
+	// byToken: the place came in a header, not in the cookie that browsers send by themselves.
+	byToken bool
+	charged bool
+}
+
+type visitKey struct{}
+
+func withVisit(r *http.Request, v *visit) *http.Request {
+	return r.WithContext(context.WithValue(r.Context(), visitKey{}, v))
+}
+
+func visitOf(r *http.Request) *visit { return r.Context().Value(visitKey{}).(*visit) }
+
+// newVisit refuses whatever two programs could read in two ways.
+func newVisit(r *http.Request, trusted trustedProxies) (*visit, *problem.Problem) {
+	host, ok := canonicalHost(r.Host)
+	if !ok {
+		return nil, problem.New(http.StatusBadRequest, "host-invalid", "The Host header is not a host name.")
+	}
+	path, ok := canonicalPath(r.URL)
+	if !ok {
+		return nil, problem.New(http.StatusBadRequest, "path-ambiguous", "The path can be read in more than one way. Send it without dot segments, doubled or encoded slashes, backslashes and control characters.")
+	}
+	addr, secure := trusted.client(r)
+	return &visit{addr: addr, prefix: prefixOf(addr), host: host, path: path, secure: secure || r.TLS != nil}, nil
+}
+
+const maxPathLen = 2048
+
+// canonicalPath returns the decoded path when every program that decodes and
+// cleans it, once or twice, would come to the same.
+func canonicalPath(u *url.URL) (string, bool) {
+	raw, path := strings.ToLower(u.EscapedPath()), u.Path
+	if u.Opaque != "" || path == "" || path[0] != '/' || len(raw) > maxPathLen || !utf8.ValidString(path) {
+		return "", false
+	}
+	if strings.Contains(raw, "%2f") || strings.Contains(raw, "%5c") || strings.Contains(path, "//") {
+		return "", false
+	}
+	for _, c := range []byte(path) {
+		if c < 0x20 || c == 0x7f || c == '\\' {
+			return "", false
+		}
+	}
+	lower := strings.ToLower(path)
+	for _, twice := range []string{"%2e", "%2f", "%5c", "%00"} {
+		if strings.Contains(lower, twice) {
+			return "", false
+		}
+	}
+	for segment := range strings.SplitSeq(path, "/") {
+		// Some servers cut a segment at its first semicolon: "..;x" is "..".
+		segment, _, _ = strings.Cut(segment, ";")
+		if segment == "." || segment == ".." {
+			return "", false
+		}
+	}
+	return path, true
+}
+
+// canonicalHost returns host in lower case without port and trailing dot. No host
+// at all (HTTP/1.0) is the empty one, which no rule names.
+func canonicalHost(host string) (string, bool) {
+	if len(host) > 255 {
+		return "", false
+	}
+	if strings.HasPrefix(host, "[") {
+		address, port, ok := strings.Cut(host[1:], "]")
+		_, err := netip.ParseAddr(address)
+		return strings.ToLower(address), ok && err == nil && (port == "" || validPort(port))
+	}
+	name, port, hasPort := strings.Cut(host, ":")
+	if hasPort && !validPort(":"+port) {
+		return "", false
+	}
+	name = strings.TrimSuffix(strings.ToLower(name), ".")
+	for _, c := range []byte(name) {
+		if c != '-' && c != '.' && c != '_' && (c < '0' || c > '9') && (c < 'a' || c > 'z') {
+			return "", false
+		}
+	}
+	return name, !strings.Contains(name, "..") && !strings.HasPrefix(name, ".")
+}
+
+func validPort(colonPort string) bool {
+	port, ok := strings.CutPrefix(colonPort, ":")
+	return ok && len(port) <= 5 && !strings.ContainsFunc(port, func(c rune) bool { return c < '0' || c > '9' })
+}
+
+// prefixOf is the unit by which strangers are told apart: an IPv4 address, an IPv6 /64.
+func prefixOf(addr netip.Addr) netip.Prefix {
+	bits := 64
+	if addr.Is4() {
+		bits = 32
+	}
+	p, _ := addr.Prefix(bits) // the zero Addr has the zero Prefix
+	return p
+}
+
+// trustedProxies are the peers whose word on the client is believed.
+type trustedProxies []netip.Prefix
+
+func (t trustedProxies) trusts(addr netip.Addr) bool {
+	return slices.ContainsFunc(t, func(p netip.Prefix) bool { return p.Contains(addr) })
+}
+
+// peer is the address at the other end of the connection.
+func peer(r *http.Request) netip.Addr {
+	ap, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil {
+		return netip.Addr{}
+	}
+	return ap.Addr().Unmap().WithZone("")
+}
+
+// client finds the client's address and whether it speaks TLS. A proxy that knows
+// one of X-Forwarded-For and Forwarded passes on the other as the client wrote it;
+// where both are there and differ, neither is believed.
+func (t trustedProxies) client(r *http.Request) (netip.Addr, bool) {
+	from := peer(r)
+	if !t.trusts(from) {
+		return from, false
+	}
+	secure := false
+	xff, forwarded := r.Header.Values("X-Forwarded-For"), r.Header.Values("Forwarded")
+	if proto, _, _ := strings.Cut(r.Header.Get("X-Forwarded-Proto"), ","); proto != "" {
+		secure = strings.EqualFold(strings.TrimSpace(proto), "https")
+	}
+	byXFF, byForwarded := from, from
+	if len(xff) > 0 {
+		byXFF = t.walk(from, strings.Split(strings.Join(xff, ","), ","))
+	}
+	if len(forwarded) > 0 {
+		hops, ok := parseForwarded(strings.Join(forwarded, ","))
+		if !ok {
+			return from, secure
+		}
+		nodes := make([]string, len(hops))
+		for i, hop := range hops {
+			nodes[i] = hop.node
+		}
+		byForwarded = t.walk(from, nodes)
+		if r.Header.Get("X-Forwarded-Proto") == "" {
+			secure = strings.EqualFold(hops[0].proto, "https")
+		}
+	}
+	switch {
+	case len(forwarded) == 0:
+		return byXFF, secure
+	case len(xff) == 0 || byXFF == byForwarded:
+		return byForwarded, secure
+	}
+	return from, secure
+}
+
+// maxHops bounds how many proxies are walked through.
+const maxHops = 32
+
+// walk goes from the nearest hop outwards while each is trusted, and stops at the
+// first that is not, or that is no address.
+func (t trustedProxies) walk(from netip.Addr, nodes []string) netip.Addr {
+	for i := len(nodes) - 1; i >= max(0, len(nodes)-maxHops) && t.trusts(from); i-- {
+		next, ok := parseNode(nodes[i])
+		if !ok {
+			return from
+		}
+		from = next
+	}
+	return from
+}
+
+// parseNode reads an address with or without a port, IPv6 with or without brackets.
+func parseNode(s string) (netip.Addr, bool) {
+	s = strings.TrimSpace(s)
+	addr, err := netip.ParseAddr(strings.TrimSuffix(strings.TrimPrefix(s, "["), "]"))
+	if err != nil {
+		ap, err := netip.ParseAddrPort(s)
+		if err != nil {
+			return netip.Addr{}, false
+		}
+		addr = ap.Addr()
+	}
+	return addr.Unmap().WithZone(""), true
+}
+
+type forwardedHop struct{ node, proto string }
+
+// parseForwarded reads a Forwarded header (RFC 7239, section 4) into its hops, at
+// least one. A header that breaks the grammar is not read in part.
+func parseForwarded(header string) ([]forwardedHop, bool) {
+	var hops []forwardedHop
+	for {
+		var hop forwardedHop
+		for {
+			header = strings.TrimLeft(header, " \t")
+			name, rest, ok := strings.Cut(header, "=")
+			if !ok || !isToken(name) {
+				return nil, false
+			}
+			value, rest, ok := tokenOrQuoted(rest)
+			if !ok {
+				return nil, false
+			}
+			switch strings.ToLower(name) {
+			case "for":
+				hop.node = value
+			case "proto":
+				hop.proto = value
+			}
+			header = strings.TrimLeft(rest, " \t")
+			if !strings.HasPrefix(header, ";") {
+				break
+			}
+			header = header[1:]
+		}
+		hops = append(hops, hop)
+		if header == "" {
+			return hops, true
+		}
+		if header[0] != ',' || len(hops) > 4*maxHops {
+			return nil, false
+		}
+		header = header[1:]
+	}
+}
+
+func tokenOrQuoted(s string) (value, rest string, ok bool) {
+	if !strings.HasPrefix(s, `"`) {
+		end := strings.IndexFunc(s, func(c rune) bool { return !isTokenChar(c) })
+		if end < 0 {
+			end = len(s)
+		}
+		return s[:end], s[end:], end > 0
+	}
+	var b strings.Builder
+	for i := 1; i < len(s); i++ {
+		switch c := s[i]; c {
+		case '"':
+			return b.String(), s[i+1:], true
+		case '\\':
+			if i++; i == len(s) {
+				return "", "", false
+			}
+			b.WriteByte(s[i])
+		default:
+			b.WriteByte(c)
+		}
+	}
+	return "", "", false
+}
+
+func isToken(s string) bool {
+	return s != "" && !strings.ContainsFunc(s, func(c rune) bool { return !isTokenChar(c) })
+}
+
+// isTokenChar is tchar of RFC 9110, section 5.6.2.
+func isTokenChar(c rune) bool {
+	return c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || strings.ContainsRune("!#$%&'*+-.^_`|~", c)
+}
