@@ -45,9 +45,9 @@ type file struct {
 // bundle is the embedded build.
 type bundle struct {
 	files map[string]file // by path under dist
-	// waitingScript and waitingStyles are the waiting page's assets, absent without a build.
-	waitingScript string
-	waitingStyles []string
+	// The waiting page's assets, absent without a build.
+	waitingScript, icon string
+	waitingStyles       []string
 }
 
 var built = sync.OnceValue(func() bundle {
@@ -102,6 +102,7 @@ func open(dist fs.FS) (bundle, error) {
 		return bundle{}, errors.New("manifest has no waiting page")
 	}
 	b.waitingScript = underRooms + waiting.File
+	b.icon = underRooms + entries["src/style/icon.svg"].File
 	for _, css := range waiting.CSS {
 		b.waitingStyles = append(b.waitingStyles, underRooms+css)
 	}

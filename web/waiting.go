@@ -85,7 +85,7 @@ func RenderWaiting(w http.ResponseWriter, r *http.Request, status int, page Wait
 		Key, Headline, Text, Eta, Event string
 		Line, CanJoin                   bool
 		Words                           []word
-		Script                          string
+		Script, Icon                    string
 		Styles                          []string
 	}{
 		WaitingRoom: page,
@@ -97,6 +97,7 @@ func RenderWaiting(w http.ResponseWriter, r *http.Request, status int, page Wait
 		CanJoin:     key == "new" || key == "left" || key == "lapsed",
 		Words:       words,
 		Script:      built().waitingScript,
+		Icon:        built().icon,
 		Styles:      built().waitingStyles,
 	}
 	if page.EtaLow != nil && page.EtaHigh != nil {

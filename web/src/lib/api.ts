@@ -32,13 +32,11 @@ export interface Room {
   message: string | null;
 }
 
-export interface EventSummary { slug: string; title: string; venue: string }
+export interface EventSummary { slug: string; title: string; venue_name: string; status: string; performances: { id: string; starts_at: string; status: string }[]; categories: { name: string; price: Money }[] }
 
 export interface Event extends EventSummary {
   currency: string;
   room: string | null;
-  performances: { id: string; starts_at: string; status: string }[];
-  categories: { name: string; price: Money | null }[];
   limits: { max_seats_per_session: number };
 }
 
@@ -50,13 +48,15 @@ export interface Hold {
   expires_at: string;
 }
 
-export interface Ticket { id: string; seat_label: string; area: string | null; code: string; qr_url: string }
+export interface Ticket { id: string; seat_label: string; area?: string; code: string; qr_url: string }
 
 export interface Order {
   id: string;
+  title: string;
+  test: boolean;
   state: "pending" | "paid" | "expired" | "cancelled" | "refunding" | "refunded";
   total: Money;
-  expires_at: string | null;
+  expires_at: string;
   payment?: { id: string; redirect_url?: string };
   access?: string;
   tickets?: Ticket[];

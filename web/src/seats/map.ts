@@ -199,7 +199,7 @@ export class SeatMap {
     const path = (shape: Shape) => this.context.isPointInPath(shapePath(shape), x, y);
     this.context.save();
     this.context.setTransform(1, 0, 0, 1, 0, 0);
-    const found = this.layout.areas.find((area) => area.shape && path(area.shape));
+    const found = this.layout.areas.find((area) => path(area.shape));
     this.context.restore();
     return found?.id;
   }
@@ -240,13 +240,11 @@ export class SeatMap {
 
   private drawAreas(c: CanvasRenderingContext2D, k: number) {
     c.lineWidth = 1.5 / k;
-    for (const shape of this.layout.scenery) {
-      if (shape.type === "text") continue;
+    for (const { shape } of this.layout.scenery) {
       c.fillStyle = this.colours.line;
       c.fill(shapePath(shape));
     }
     for (const area of this.layout.areas) {
-      if (!area.shape) continue;
       const path = shapePath(area.shape);
       const colour = this.colours.seats[area.category % categoryColours]!;
       c.globalAlpha = this.only !== null && this.only !== area.category ? 0.1 : 0.28;
@@ -330,10 +328,15 @@ export class SeatMap {
   private drawWords(c: CanvasRenderingContext2D) {
     c.textAlign = "center";
     c.textBaseline = "middle";
-    const say = (text: string, x: number, y: number, size: number, weight: number, colour: string) => {
+    const said: number[][] = [];
+    const say = (text: string, x: number, y: number, size: number, weight: number, colour: string, room = Infinity) => {
       const [px, py] = this.transform.apply([x, y]);
       if (px < -80 || py < -30 || px > this.width + 80 || py > this.height + 30) return;
       c.font = `${weight} ${size}px system-ui, sans-serif`;
+      // A word that does not fit, or would cover another, says less than none.
+      const half = c.measureText(text).width / 2 + 2;
+      if (half * 2 > room || said.some(([l, t, r, b]) => px + half > l! && px - half < r! && py + size / 2 > t! && py - size / 2 < b!)) return;
+      said.push([px - half, py - size / 2, px + half, py + size / 2]);
       c.lineWidth = 3.5;
       c.lineJoin = "round";
       c.strokeStyle = this.colours.sheet;
@@ -341,14 +344,12 @@ export class SeatMap {
       c.fillStyle = colour;
       c.fillText(text, px, py);
     };
-    for (const shape of this.layout.scenery) if (shape.text) say(shape.text, ...middle(shape), 13, 600, this.colours.ink);
-    for (const area of this.layout.areas) if (area.shape) say(area.name, ...middle(area.shape), 14, 700, this.colours.ink);
+    const { k } = this.transform;
+    const roomIn = (shape: Shape) => Math.max(shape.width ?? Infinity, shape.height ?? 0) * k;
+    for (const { name, shape } of this.layout.areas) say(name, ...labelAt(shape), 13, 700, this.colours.ink, roomIn(shape));
+    for (const { name, shape } of this.layout.scenery) say(shape.text?.text ?? name, ...labelAt(shape), 13, 600, this.colours.ink, roomIn(shape));
     if (this.seatPixels < 7) {
-      const { k } = this.transform;
-      for (const zone of this.layout.zones) {
-        // Names of sections that are too small for one would only cover the seats.
-        if (zone.seats.length && Math.max(zone.width, zone.height) * k > 34) say(zone.name, zone.x, zone.y, 12, 700, this.colours.ink);
-      }
+      for (const zone of this.layout.zones) if (zone.seats.length) say(zone.name, zone.x, zone.y, 12, 700, this.colours.ink, Math.max(zone.width, zone.height) * k * 0.8);
       return;
     }
     for (const row of this.layout.rows) {
@@ -364,7 +365,8 @@ export class SeatMap {
 
 export const categoryColours = 8;
 
-function middle(shape: Shape): [number, number] {
+function labelAt(shape: Shape): [number, number] {
+  if (shape.text) return [shape.x + shape.text.x, shape.y + shape.text.y];
   if (shape.type === "rectangle") return [shape.x + (shape.width ?? 0) / 2, shape.y + (shape.height ?? 0) / 2];
   if (shape.type === "polygon" && shape.points?.length) {
     const n = shape.points.length;

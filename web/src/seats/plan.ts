@@ -13,19 +13,23 @@ export interface Shape {
   ry?: number;
   points?: { x: number; y: number }[];
   rotation?: number;
-  text?: string;
+  /** Of the drawing, relative to x and y. */
+  text?: { text: string; x: number; y: number };
 }
 
 export interface PlanDocument {
-  zones: { id?: string; name: string }[];
-  rows: { id?: string; label: string; zone: number | string }[];
-  seats: { index: number; label: string; row: number | string; zone: number | string; x: number; y: number; category: number | string; accessible: boolean }[];
-  areas: { id: string; name: string; category: string | null; capacity: number; shape: Shape | null }[];
+  /** Rows name their zone, and seats their row and zone, by index. */
+  zones: { name: string }[];
+  rows: { label: string; zone: number }[];
+  /** In the order of their indexes. */
+  seats: { index: number; label: string; row: number; zone: number; x: number; y: number; category: string; accessible: boolean }[];
+  areas: { id: string; name: string; category: string; capacity: number; shape: Shape }[];
+  decorations: { name: string; shape: Shape }[];
 }
 
 export interface Zone { name: string; seats: number[]; rows: number[]; hull: number[][]; x: number; y: number; width: number; height: number }
 export interface Row { label: string; zone: number; seats: number[] }
-export interface Area { id: string; name: string; category: number; capacity: number; shape: Shape | null }
+export interface Area { id: string; name: string; category: number; capacity: number; shape: Shape }
 export interface Category { name: string; amount: number | null }
 
 export interface Layout {
@@ -41,7 +45,7 @@ export interface Layout {
   rows: Row[];
   areas: Area[];
   /** Shapes that are drawn and not sold: the stage, the bar. */
-  scenery: Shape[];
+  scenery: { name: string; shape: Shape }[];
   categories: Category[];
   currency: string;
   bounds: { left: number; top: number; right: number; bottom: number };
@@ -65,50 +69,41 @@ export function readPlan(plan: PlanDocument, event: Event): Layout {
     zones: plan.zones.map((z) => ({ name: z.name, seats: [], rows: [], hull: [], x: 0, y: 0, width: 0, height: 0 })),
     rows: [],
     areas: [],
-    scenery: [],
-    categories: event.categories.map((c) => ({ name: c.name, amount: c.price?.amount ?? null })),
+    scenery: plan.decorations,
+    categories: event.categories.map((c) => ({ name: c.name, amount: c.price.amount })),
     currency: event.currency,
     bounds: { left: Infinity, top: Infinity, right: -Infinity, bottom: -Infinity },
     radius: 9,
     index: n ? new Flatbush(n) : null,
   };
-  const zoneAt = finder(plan.zones.map((z) => [z.id, z.name]));
-  const rowAt = finder(plan.rows.map((r) => [r.id]));
-  const categoryAt = (key: number | string) => {
-    if (typeof key === "number") return key;
-    let at = layout.categories.findIndex((c) => c.name === key);
-    if (at < 0) at = layout.categories.push({ name: key, amount: null }) - 1;
+  const categories = new Map(layout.categories.map((c, i) => [c.name, i]));
+  const categoryAt = (name: string) => {
+    let at = categories.get(name);
+    if (at === undefined) categories.set(name, (at = layout.categories.push({ name, amount: null }) - 1));
     return at;
   };
-  layout.rows = plan.rows.map((r) => ({ label: r.label, zone: zoneAt(r.zone), seats: [] }));
+  layout.rows = plan.rows.map((r) => ({ label: r.label, zone: r.zone, seats: [] }));
   layout.rows.forEach((r, i) => layout.zones[r.zone]?.rows.push(i));
 
-  for (const seat of [...plan.seats].sort((a, b) => a.index - b.index)) {
+  for (const seat of plan.seats) {
     const i = seat.index;
     layout.x[i] = seat.x;
     layout.y[i] = seat.y;
     layout.category[i] = categoryAt(seat.category);
-    layout.zone[i] = zoneAt(seat.zone);
-    layout.row[i] = rowAt(seat.row);
+    layout.zone[i] = seat.zone;
+    layout.row[i] = seat.row;
     layout.label[i] = seat.label;
     layout.accessible[i] = seat.accessible ? 1 : 0;
-    layout.zones[layout.zone[i]!]!.seats.push(i);
-    layout.rows[layout.row[i]!]!.seats.push(i);
+    layout.zones[seat.zone]!.seats.push(i);
+    layout.rows[seat.row]!.seats.push(i);
     layout.index!.add(seat.x, seat.y, seat.x, seat.y);
     widen(layout, seat.x, seat.y);
   }
   layout.index?.finish();
-  for (const area of plan.areas) {
-    const sold = area.category !== null && area.capacity > 0;
-    if (sold) layout.areas.push({ id: area.id, name: area.name, category: categoryAt(area.category!), capacity: area.capacity, shape: area.shape });
-    else if (area.shape) layout.scenery.push({ text: area.name, ...area.shape });
-    for (const [x, y] of area.shape ? corners(area.shape) : []) widen(layout, x, y);
-  }
+  for (const { category, ...area } of plan.areas) layout.areas.push({ ...area, category: categoryAt(category) });
+  for (const { shape } of [...plan.areas, ...plan.decorations]) for (const [x, y] of corners(shape)) widen(layout, x, y);
   layout.radius = seatRadius(layout);
   for (const zone of layout.zones) outline(zone, layout);
-  layout.zones.forEach((zone) => {
-    if (zone.seats.length === 0) zone.rows = [];
-  });
   if (!Number.isFinite(layout.bounds.left)) layout.bounds = { left: 0, top: 0, right: 1, bottom: 1 };
   return layout;
 }
@@ -122,13 +117,6 @@ export function seatName(layout: Layout, i: number): string {
   return `${zone} · ${/^[A-Za-z0-9]{1,3}$/.test(row) ? `Row ${row}` : row} · Seat ${label}`;
 }
 
-/** An index, an id or a name, whichever the plan uses, to an index. */
-function finder(names: (string | undefined)[][]): (key: number | string) => number {
-  const by = new Map<string, number>();
-  names.forEach((aliases, i) => aliases.forEach((name) => name !== undefined && !by.has(name) && by.set(name, i)));
-  return (key) => (typeof key === "number" ? key : (by.get(key) ?? 0));
-}
-
 function widen({ bounds }: Layout, x: number, y: number) {
   bounds.left = Math.min(bounds.left, x);
   bounds.right = Math.max(bounds.right, x);
@@ -137,6 +125,7 @@ function widen({ bounds }: Layout, x: number, y: number) {
 }
 
 function corners(shape: Shape): [number, number][] {
+  if (shape.type === "text") return [[shape.x, shape.y]];
   if (shape.type === "polygon") return (shape.points ?? []).map((p) => [shape.x + p.x, shape.y + p.y]);
   if (shape.type === "rectangle") return [[shape.x, shape.y], [shape.x + (shape.width ?? 0), shape.y + (shape.height ?? 0)]];
   const rx = shape.rx ?? shape.radius ?? 0;

@@ -19,7 +19,7 @@ export function EventPage({ slug }: { slug: string }) {
           <>
             <header class="stack">
               <h1>{event.title}</h1>
-              <p class="quiet">{event.venue}</p>
+              <p class="quiet">{event.venue_name}</p>
               {event.room && <RoomNow room={event.room} />}
             </header>
             <div class="two">
@@ -44,7 +44,7 @@ export function EventPage({ slug }: { slug: string }) {
                 <table class="prices">
                   <caption class="hush">Price for each category</caption>
                   <tbody>
-                    {event.categories.map((category) => category.price && (
+                    {event.categories.map((category) => (
                       <tr key={category.name}>
                         <th scope="row">{category.name}</th>
                         <td>{money(category.price)}</td>

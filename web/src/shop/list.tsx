@@ -1,5 +1,6 @@
 import { useEffect, useState } from "preact/hooks";
 import { ask, path, type EventSummary } from "../lib/api";
+import { day, money, plural } from "../lib/format";
 import { Top, Trouble } from "../lib/page";
 
 interface Listing { events: EventSummary[]; next?: string }
@@ -11,7 +12,7 @@ export function EventList() {
 
   const load = (after: string | null) => {
     setCause(null);
-    const query = after ? `?after=${encodeURIComponent(after)}` : "";
+    const query = after ? `?cursor=${encodeURIComponent(after)}` : "";
     ask<Listing>("GET", path("events") + query).then((listing) => {
       setEvents((had) => [...(after ? (had ?? []) : []), ...listing.events]);
       setNext(listing.next ?? null);
@@ -31,7 +32,9 @@ export function EventList() {
             <li key={event.slug}>
               <a class="sheet" href={`/events/${event.slug}`}>
                 <h2>{event.title}</h2>
-                <p class="quiet">{event.venue}</p>
+                <p>{event.venue_name}</p>
+                <p class="quiet small">{dates(event)}</p>
+                <p class="quiet small">{fromPrice(event)}</p>
               </a>
             </li>
           ))}
@@ -40,4 +43,15 @@ export function EventList() {
       </main>
     </>
   );
+}
+
+function dates({ performances }: EventSummary): string {
+  const ahead = performances.filter((p) => p.status === "on_sale");
+  if (ahead.length === 0) return "Not on sale";
+  return day(ahead[0]!.starts_at) + (ahead.length > 1 ? ` and ${plural(ahead.length - 1, "more date")}` : "");
+}
+
+function fromPrice({ categories }: EventSummary): string {
+  const least = categories.reduce<(typeof categories)[number] | null>((a, b) => (a && a.price.amount <= b.price.amount ? a : b), null);
+  return least ? `from ${money(least.price)}` : "";
 }

@@ -62,6 +62,7 @@ export function OrderPage({ event, id }: { event: string; id: string }) {
           ? <p class="note warn">We cannot show this order. Please use the whole link from your e-mail.</p>
           : <Trouble cause={cause} again={() => setRound(round + 1)} />}
         {order && <State order={order} event={event} cancel={cancel} />}
+        {order?.test && <p class="note warn">This is a rehearsal: no real money, no real tickets.</p>}
         {order?.state === "paid" && <Tickets tickets={order.tickets ?? []} access={access} />}
         {!order && !cause && <p class="quiet" role="status">Looking up your order …</p>}
       </main>
@@ -70,7 +71,7 @@ export function OrderPage({ event, id }: { event: string; id: string }) {
 }
 
 function State({ order, event, cancel }: { order: Order; event: string; cancel: () => void }) {
-  const now = useNow(order.state === "pending" && order.expires_at !== null);
+  const now = useNow(order.state === "pending");
   const back = <a class="button" href={`/events/${event}`}>Back to the event</a>;
   const total = money(order.total);
   switch (order.state) {
@@ -78,22 +79,23 @@ function State({ order, event, cancel }: { order: Order; event: string; cancel: 
       return (
         <section class="stack" role="status">
           <h1>Here {order.tickets?.length === 1 ? "is your ticket" : `are your ${plural(order.tickets?.length ?? 0, "ticket")}`}</h1>
+          <p><strong>{order.title}</strong></p>
           <p class="quiet">Paid: {total}. We have sent them by e-mail too. Show a code at the door, on your phone or printed.</p>
           <div class="row no-print"><button class="button" type="button" onClick={() => print()}>Print</button></div>
         </section>
       );
     case "pending": {
-      const left = order.expires_at ? Date.parse(order.expires_at) - now : null;
+      const left = Date.parse(order.expires_at) - now;
       return (
         <section class="stack" role="status">
-          <h1>{left !== null && left <= 0 ? "The time to pay is over" : "Waiting for your payment"}</h1>
+          <h1>{left <= 0 ? "The time to pay is over" : "Waiting for your payment"}</h1>
           <p>
-            {left !== null && left <= 0
+            {left <= 0
               ? "We are checking once more whether your payment arrived. Nothing is charged twice."
               : `${total}. This page goes on by itself as soon as the payment arrives.`}
           </p>
-          {left !== null && left > 0 && <p>Your seats are kept for <span class="countdown" role="timer" aria-live="off">{minutesSeconds(left)}</span>.</p>}
-          {left !== null && left > 0 && (
+          {left > 0 && <p>Your seats are kept for <span class="countdown" role="timer" aria-live="off">{minutesSeconds(left)}</span>.</p>}
+          {left > 0 && (
             <div class="row">
               {order.payment?.redirect_url && <a class="button primary" href={order.payment.redirect_url}>Pay now</a>}
               <button class="button" type="button" onClick={cancel}>Cancel the order</button>
@@ -151,7 +153,7 @@ function Code({ ticket, access }: { ticket: Ticket; access: string | null }) {
   return (
     <figure>
       {image ? <img src={image} alt={`QR code of ticket ${ticket.code}`} width="192" height="192" /> : <span class="blank" />}
-      <figcaption><code>{ticket.code}</code>{missing && <span class="small"> The picture did not load; this code is enough.</span>}</figcaption>
+      <figcaption><code>{ticket.code.replace(/(.{4})(?=.)/g, "$1 ")}</code>{missing && <span class="small"> The picture did not load; this code is enough.</span>}</figcaption>
     </figure>
   );
 }

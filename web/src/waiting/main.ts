@@ -211,7 +211,6 @@ async function prices() {
   const event = await ask<Event>("GET", path("events", slug));
   const body = el("prices").querySelector("tbody")!;
   for (const category of event.categories) {
-    if (!category.price) continue;
     const row = body.insertRow();
     const name = document.createElement("th");
     name.scope = "row";
@@ -232,7 +231,8 @@ el("enter").addEventListener("submit", (event) => {
   sessionStorage.removeItem("usher-entered");
   void enter({ state: "admitted" } as Place);
 });
-el("return").addEventListener("click", async () => {
+el("return").addEventListener("submit", async (event) => {
+  event.preventDefault();
   try {
     draw(await ask<Place>("POST", path("rooms", room, "place", "return")));
     listen();

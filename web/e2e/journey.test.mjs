@@ -1,0 +1,173 @@
+// One on-sale, end to end, in a real browser against a whole site.
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { accessibilityFaults, desktop, openPage, phone, picture, startBrowser } from "./browser.mjs";
+import { startSite } from "./site.mjs";
+
+let site;
+let browser;
+
+before(async () => {
+  [site, browser] = await Promise.all([startSite(), startBrowser()]);
+}, { timeout: 120_000 });
+
+after(async () => {
+  await browser?.close();
+  await site?.stop();
+}, { timeout: 30_000 });
+
+test("a fan waits, is called, chooses two seats, pays and has two tickets, while an operator changes the pace", { timeout: 180_000 }, async () => {
+  await site.operate("PUT", "rooms/arena", { pace_per_min: 6, capacity: 1000 });
+  await site.crowd("arena", 40);
+
+  const context = await browser.newContext(desktop);
+  const { page, faults } = await openPage(context);
+  await page.goto(site.base + "/");
+  await page.locator(".events li").first().waitFor();
+  await picture(page, "shop-desktop");
+  await page.locator(`.events a[href="/events/arena"]`).click();
+  await page.locator(".dates li").first().waitFor();
+  await picture(page, "event-desktop");
+
+  // The seats' page needs a pass, so the fan lands in the waiting room and joins by itself.
+  const positions = [];
+  page.on("websocket", (socket) => {
+    if (!socket.url().endsWith("/place/ws")) return;
+    socket.on("framereceived", ({ payload }) => {
+      const { position } = JSON.parse(payload);
+      if (position !== null) positions.push(position);
+    });
+  });
+  await page.locator(".dates a.primary").first().click();
+  await page.waitForURL(/\/rooms\/arena\?return_to=/);
+  await page.locator("#line").waitFor();
+  await page.waitForFunction(() => /^[\d,]+$/.test(document.getElementById("position").textContent));
+  await page.locator("#prices summary").click();
+  await picture(page, "waiting-desktop");
+
+  // The operator signs in, sees the room and lets people in faster.
+  const desk = await browser.newContext(desktop);
+  const { page: console_, faults: consoleFaults } = await openPage(desk);
+  const operator = (await site.operators()).find((o) => o.role === "admin");
+  await console_.goto(site.base + "/console");
+  await console_.locator("#email").fill(operator.email);
+  await console_.locator("#password").fill(operator.password);
+  await console_.getByRole("button", { name: "Sign in" }).click();
+  await console_.locator(`.rooms a[href="/console/rooms/arena"]`).click();
+  await console_.locator(".figures").waitFor();
+  await console_.locator("#message").fill("Thank you for waiting. Doors open soon.");
+  await console_.getByRole("button", { name: "Show it" }).click();
+  await page.locator("#message", { hasText: "Thank you for waiting" }).waitFor();
+  await console_.locator("#pace").fill("300");
+  await console_.getByRole("button", { name: "Set the pace" }).click();
+  await console_.getByText("The pace is 300 a minute.").waitFor();
+
+  await page.waitForURL(/\/events\/arena\/performances\//, { timeout: 60_000 });
+  await picture(console_, "console-desktop");
+  assert.ok(new Set(positions).size >= 3, `positions seen by WebSocket: ${positions}`);
+  for (let i = 1; i < positions.length; i++) assert.ok(positions[i] <= positions[i - 1], `the position rose: ${positions}`);
+
+  await page.locator(".zones button:enabled").first().waitFor();
+  await picture(page, "seats-desktop");
+  await page.locator(".zones button:enabled").first().click();
+  const row = page.locator(".rows > li").first();
+  await row.locator("button.seat").nth(0).click();
+  await row.locator("button.seat").nth(1).click();
+  await page.locator(".cart", { hasText: "for 2 tickets" }).waitFor();
+  await picture(page, "seats-chosen-desktop");
+  await page.getByRole("button", { name: "Continue" }).click();
+  await page.getByRole("heading", { name: "Checkout" }).waitFor();
+  assert.deepEqual(await accessibilityFaults(page), [], "checkout");
+  await page.locator("#name").fill("Ada Lovelace");
+  await page.locator("#email").fill("ada@example.org");
+  await picture(page, "checkout-desktop");
+  await page.getByRole("button", { name: /^Pay / }).click();
+
+  await page.waitForURL(/\/sandbox\/payments\//);
+  await picture(page, "sandbox-desktop");
+  await page.getByRole("button", { name: /pay|approve/i }).first().click();
+  await page.waitForURL(/\/orders\/arena\//);
+  await page.locator(".tickets img").nth(1).waitFor({ timeout: 30_000 });
+  const drawn = await page.locator(".tickets img").evaluateAll((images) => Promise.all(images.map(async (image) => (await image.decode(), image.naturalWidth))));
+  assert.equal(drawn.length, 2);
+  assert.ok(drawn.every((width) => width > 0), `QR codes drawn: ${drawn}`);
+  await picture(page, "tickets-desktop");
+  assert.deepEqual(await accessibilityFaults(page), [], "tickets");
+  assert.deepEqual(await accessibilityFaults(console_), [], "console");
+  assert.deepEqual([...faults, ...consoleFaults], []);
+
+  // The order's link works in another browser, on a phone.
+  const pocket = await browser.newContext(phone);
+  const stored = await page.evaluate(() => Object.entries(sessionStorage).find(([name]) => name.startsWith("usher-order")));
+  assert.ok(stored, "the order's access is kept in the tab");
+  const { page: small, faults: smallFaults } = await openPage(pocket);
+  await small.goto(`${page.url().split("#")[0]}#access=${encodeURIComponent(stored[1])}`);
+  await small.locator(".tickets img").nth(1).waitFor();
+  await picture(small, "tickets-phone");
+  assert.deepEqual(smallFaults, []);
+  await Promise.all([context.close(), desk.close(), pocket.close()]);
+});
+
+test("every page fits a phone and has no accessibility fault", { timeout: 120_000 }, async () => {
+  await site.operate("PUT", "rooms/theatre", { pace_per_min: 600, capacity: 1000 });
+  const context = await browser.newContext(phone);
+  const { page, faults } = await openPage(context);
+  const check = async (name) => {
+    await picture(page, `${name}-phone`);
+    const wide = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+    assert.ok(wide <= 0, `${name} is ${wide} px too wide`);
+    assert.deepEqual(await accessibilityFaults(page), [], name);
+  };
+  await page.goto(site.base + "/");
+  await page.locator(".events li").first().waitFor();
+  await check("shop");
+  await page.goto(site.base + "/events/theatre");
+  await page.locator(".dates li").first().waitFor();
+  await check("event");
+  await page.locator(".dates a.primary").first().click();
+  await page.waitForURL(/\/events\/theatre\/performances\//);
+  await page.locator(".zones button:enabled").first().waitFor();
+  await check("seats");
+  await page.getByRole("button", { name: "Find 2 seats" }).click();
+  await page.locator(".cart", { hasText: "kept for" }).waitFor();
+  await check("seats-held");
+  await page.getByRole("button", { name: "Continue" }).click();
+  await page.getByRole("heading", { name: "Checkout" }).waitFor();
+  await check("checkout");
+
+  // A reload keeps the hold; the countdown goes on.
+  await page.reload();
+  await page.getByRole("heading", { name: "Checkout" }).waitFor();
+
+  await site.operate("PUT", "rooms/club", { state: "paused" });
+  await page.goto(site.base + "/rooms/club?return_to=/events/club");
+  await page.getByText("The line is paused").waitFor();
+  await check("waiting");
+  await page.goto(site.base + "/console");
+  await page.locator("#password").waitFor();
+  await check("sign-in");
+  assert.deepEqual(faults, []);
+  await site.operate("PUT", "rooms/club", { state: "auto" });
+  await context.close();
+});
+
+test("without JavaScript a visitor joins, waits by refreshing, and enters", { timeout: 120_000 }, async () => {
+  await site.operate("PUT", "rooms/club", { state: "auto", pace_per_min: 6, capacity: 1000 });
+  await site.crowd("club", 5);
+  const context = await browser.newContext({ ...phone, javaScriptEnabled: false });
+  const { page, faults } = await openPage(context);
+  await page.goto(site.base + "/rooms/club?return_to=/events/club");
+  await page.getByRole("button", { name: "Join the line" }).click();
+  await page.locator("#position").waitFor();
+  assert.match(await page.locator("#position").innerText(), /^\d+$/);
+  await picture(page, "waiting-without-script-phone");
+  await site.operate("PUT", "rooms/club", { pace_per_min: 600 });
+  await page.getByRole("button", { name: "Enter" }).waitFor({ timeout: 60_000 });
+  await picture(page, "called-without-script-phone");
+  await page.getByRole("button", { name: "Enter" }).click();
+  await page.waitForURL(site.base + "/events/club");
+  const cookies = await context.cookies();
+  assert.ok(cookies.some((cookie) => cookie.name.includes("usher-pass-club")), "the pass cookie is set");
+  assert.deepEqual(faults, []);
+  await context.close();
+});
