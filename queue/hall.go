@@ -2,76 +2,239 @@ package queue
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
 	"time"
 
-	"github.com/danielgtaylor/huma/v2"
-	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/redis/go-redis/v9"
+	"golang.org/x/sync/errgroup"
 
 	"usher/internal/keyring"
-	"usher/internal/operator"
 )
 
+// Config is what a Hall needs.
 type Config struct {
 	Redis redis.UniversalClient
 	Ring  *keyring.Ring
-	Log   *slog.Logger
-	Tick  time.Duration
-	// OriginStatus tells how a named origin does ("" is booking); nil: unknown.
+	// Log is slog.Default() when nil.
+	Log *slog.Logger
+	// Tick is how often each room advances and is read: 250 ms when 0; from 50 ms to 1 s.
+	// It bounds how old a position may be.
+	Tick time.Duration
+	// OriginStatus tells how a named origin does ("" is the box office), for operators.
+	// Health is "unknown" when nil.
 	OriginStatus func(name string) OriginStatus
-}
-type Hall struct{}
 
-func NewHall(cfg Config) (*Hall, error)                                   { return &Hall{}, nil }
-func (h *Hall) Run(ctx context.Context) error                             { return nil }
-func (h *Hall) Line(room string) (*Line, bool)                            { return nil, false }
-func (h *Hall) Rooms() []Room                                             { return nil }
-func (h *Hall) Protects(host, path string) (room, origin string, ok bool) { return "", "", false }
-func (h *Hall) RoomOfEvent(slug string) (room string, known bool)         { return "", false }
-func (h *Hall) Ready() error                                              { return nil }
-
-// Configure makes a room or changes its settings.
-func (h *Hall) Configure(ctx context.Context, room string, patch Patch, by Actor) (live Live, created bool, err error) {
-	return
+	clock func() int64 // room time in milliseconds, in tests
 }
 
-// Actor is who changes a room, for the audit log.
-type Actor struct{ ID, Name, RequestID string }
-
-type Line struct{}
-
-func (l *Line) View() *View                             { return &View{} }
-func (l *Line) Changed() <-chan struct{}                { return nil }
-func (l *Line) Join(ctx context.Context) (Token, error) { return Token{}, nil }
-func (l *Line) Seen(t Token)                            {}
-func (l *Line) Place(ctx context.Context, t Token) (Place, time.Duration, error) {
-	return Place{}, 0, nil
+// Validate reports all faults at once.
+func (c Config) Validate() error {
+	var faults []error
+	if c.Redis == nil {
+		faults = append(faults, errors.New("Redis is missing"))
+	}
+	if c.Ring == nil {
+		faults = append(faults, errors.New("Ring is missing"))
+	}
+	if c.Tick != 0 && (c.Tick < 50*time.Millisecond || c.Tick > time.Second) {
+		faults = append(faults, errors.New("Tick must be from 50 ms to 1 s"))
+	}
+	return errors.Join(faults...)
 }
-func (l *Line) Places(ctx context.Context, ts []Token) ([]Place, error) { return nil, nil }
-func (l *Line) Leave(ctx context.Context, t Token) error                { return nil }
-func (l *Line) Return(ctx context.Context, t Token) (Place, error)      { return Place{}, nil }
-func (l *Line) Claim(ctx context.Context, t Token) (Session, error)     { return Session{}, nil }
-func (l *Line) Release(ctx context.Context, session string) error       { return nil }
-func (l *Line) Receipt(t Token) (string, error)                         { return "", nil }
-func (l *Line) DrawRecord() (Draw, bool)                                { return Draw{}, false }
 
-type View struct{}
+// lookEvery is how often the Hall looks for new rooms and events: well under the
+// second within which a change is in force everywhere.
+const lookEvery = 500 * time.Millisecond
 
-func (v *View) Room() Room         { return Room{} }
-func (v *View) Live() Live         { return Live{} }
-func (v *View) Settings() Settings { return Settings{} }
-func (v *View) Bypass() bool       { return false }
+// maxRooms bounds the rooms that one process watches.
+const maxRooms = 10_000
 
-func RegisterOperate(api huma.API, h *Hall, auth *operator.Authenticator) {}
+// Hall is one gateway's view of all rooms.
+type Hall struct {
+	cfg     Config
+	adopted chan struct{} // holds one word when there are lines that Run may not have started
 
-type RecorderConfig struct {
-	Redis redis.UniversalClient
-	DB    *pgxpool.Pool
-	Ring  *keyring.Ring
-	Log   *slog.Logger
+	mu         sync.RWMutex // guards the rest
+	byName     map[string]*Line
+	eventRooms map[string]string
+	looked     error // of the last look; nil when it succeeded
 }
-type Recorder struct{}
 
-func NewRecorder(cfg RecorderConfig) *Recorder    { return &Recorder{} }
-func (r *Recorder) Run(ctx context.Context) error { return nil }
+// NewHall makes a Hall that knows no room yet; Run finds them.
+func NewHall(cfg Config) (*Hall, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, fmt.Errorf("queue: %w", err)
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.Default()
+	}
+	if cfg.Tick == 0 {
+		cfg.Tick = 250 * time.Millisecond
+	}
+	return &Hall{
+		cfg: cfg, adopted: make(chan struct{}, 1), byName: map[string]*Line{}, looked: errors.New("not looked for rooms yet"),
+	}, nil
+}
+
+// Run watches the rooms until ctx ends. A store that does not answer is no reason to stop.
+func (h *Hall) Run(ctx context.Context) error {
+	var lines errgroup.Group
+	started := map[*Line]bool{}
+	ticker := time.NewTicker(lookEvery)
+	defer ticker.Stop()
+	for look := true; ; {
+		if look {
+			if err := h.look(ctx); err != nil && ctx.Err() == nil {
+				h.cfg.Log.DebugContext(ctx, "look for rooms", "error", err)
+			}
+		}
+		for _, l := range h.all() {
+			if !started[l] {
+				started[l] = true
+				lines.Go(func() error { return l.run(ctx, h.cfg.Tick) })
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return lines.Wait()
+		case <-ticker.C:
+			look = true
+		case <-h.adopted:
+			look = false
+		}
+	}
+}
+
+// look finds new rooms and reads which event has which room.
+func (h *Hall) look(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, callTime)
+	defer cancel()
+	names, err := h.cfg.Redis.SMembers(ctx, roomsKey).Result()
+	var events map[string]string
+	if err == nil {
+		events, err = h.cfg.Redis.HGetAll(ctx, eventRoomsKey).Result()
+	}
+	h.mu.Lock()
+	h.looked = err
+	if err == nil && (len(events) > 0 || h.eventRooms == nil) { // an emptied store forgets; we do not
+		h.eventRooms = events
+	}
+	h.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	slices.Sort(names)
+	for _, name := range names {
+		if _, err := h.adopt(ctx, name); err != nil && !errors.Is(err, errNoRoom) {
+			return err
+		}
+	}
+	return nil
+}
+
+// adopt returns the room's Line, making it if need be. A name without a room behind it
+// (one that is just being made) gets none.
+func (h *Hall) adopt(ctx context.Context, name string) (*Line, error) {
+	if l, ok := h.Line(name); ok {
+		return l, nil
+	}
+	l := newLine(h.cfg, name)
+	if err := l.tick(ctx); err != nil {
+		return nil, err
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if known, ok := h.byName[name]; ok {
+		return known, nil
+	}
+	if len(h.byName) >= maxRooms {
+		return nil, fmt.Errorf("more than %d rooms", maxRooms)
+	}
+	h.byName[name] = l
+	select {
+	case h.adopted <- struct{}{}:
+	default: // Run has been told already
+	}
+	return l, nil
+}
+
+// Line is the room's line; false when this process knows no such room.
+func (h *Hall) Line(room string) (*Line, bool) {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	l, ok := h.byName[room]
+	return l, ok
+}
+
+func (h *Hall) all() []*Line {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	out := make([]*Line, 0, len(h.byName))
+	for _, name := range slices.Sorted(maps.Keys(h.byName)) {
+		out = append(out, h.byName[name])
+	}
+	return out
+}
+
+// Rooms are the public documents of all rooms, by name.
+func (h *Hall) Rooms() []Room {
+	lines := h.all()
+	out := make([]Room, len(lines))
+	for i, l := range lines {
+		out[i] = l.View().Room()
+	}
+	return out
+}
+
+// Protects tells which room a path of a host is behind: of all that match, the one with
+// a host before one without, then the longest prefix. host has no port and is lower
+// case; path is normalised. origin is the name in the room's settings, or "".
+func (h *Hall) Protects(host, path string) (room, origin string, ok bool) {
+	best := -1
+	for _, l := range h.all() {
+		s := l.View().settings
+		for _, p := range s.Protect {
+			if p.Host != "" && !strings.EqualFold(p.Host, host) || !strings.HasPrefix(path, p.PathPrefix) {
+				continue
+			}
+			score := len(p.PathPrefix)
+			if p.Host != "" {
+				score += 1 << 16
+			}
+			if score > best {
+				best, room, origin, ok = score, l.room, deref(s.Origin), true
+			}
+		}
+	}
+	return room, origin, ok
+}
+
+// RoomOfEvent tells the room of an event ("" for none), and whether the event is known.
+func (h *Hall) RoomOfEvent(slug string) (room string, known bool) {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	room, known = h.eventRooms[slug]
+	return room, known
+}
+
+// Ready is nil when rooms are known and the store answers for each of them.
+func (h *Hall) Ready() error {
+	h.mu.RLock()
+	err := h.looked
+	h.mu.RUnlock()
+	if err != nil {
+		return fmt.Errorf("the queue's store does not answer: %w", err)
+	}
+	for _, l := range h.all() {
+		if l.View().lost {
+			return fmt.Errorf("the line of room %s stands still", l.room)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,136 @@
+package queue
+
+import (
+	"encoding/binary"
+	"math/bits"
+)
+
+// bitset is a set of ranks (or numbers) from base on, in Redis' order of bits: the
+// first is the highest bit of the first byte. base is a multiple of 64.
+type bitset struct {
+	base  uint64
+	words []uint64
+	size  int // members
+}
+
+// maxWords bounds a bitset: 2^28 ranks from its base.
+const maxWords = 1 << 22
+
+func (b *bitset) add(rank uint64) {
+	if rank < b.base {
+		return
+	}
+	w := (rank - b.base) / 64
+	if w >= maxWords {
+		return
+	}
+	for uint64(len(b.words)) <= w {
+		b.words = append(b.words, make([]uint64, w+1-uint64(len(b.words)))...)
+	}
+	bit := uint64(1) << (63 - (rank-b.base)%64)
+	if b.words[w]&bit == 0 {
+		b.words[w] |= bit
+		b.size++
+	}
+}
+
+func (b *bitset) has(rank uint64) bool {
+	if rank < b.base {
+		return false
+	}
+	w := (rank - b.base) / 64
+	return w < uint64(len(b.words)) && b.words[w]>>(63-(rank-b.base)%64)&1 == 1
+}
+
+// each visits the members in order.
+func (b *bitset) each(visit func(rank uint64)) {
+	for i, w := range b.words {
+		for w != 0 {
+			lead := bits.LeadingZeros64(w)
+			visit(b.base + uint64(i)*64 + uint64(lead))
+			w &^= 1 << (63 - lead)
+		}
+	}
+}
+
+// rebase moves the start to base, a multiple of 64, dropping what is before it.
+func (b *bitset) rebase(base uint64) {
+	switch {
+	case base == b.base:
+		return
+	case base < b.base:
+		b.words = append(make([]uint64, (b.base-base)/64), b.words...)
+	default:
+		drop := min((base-b.base)/64, uint64(len(b.words)))
+		for _, w := range b.words[:drop] {
+			b.size -= bits.OnesCount64(w)
+		}
+		b.words = append([]uint64(nil), b.words[drop:]...)
+	}
+	b.base = base
+}
+
+func (b *bitset) bytes() []byte {
+	out := make([]byte, 0, 8*len(b.words))
+	for _, w := range b.words {
+		out = binary.BigEndian.AppendUint64(out, w)
+	}
+	return out
+}
+
+// sums is an immutable bitmap with prefix sums: it counts the bits of any range at once.
+type sums struct {
+	base   uint64 // a multiple of 64
+	words  []uint64
+	before []uint32 // bits before each word; one longer than words
+}
+
+func sumsOf(base uint64, raw []byte) *sums {
+	n := (len(raw) + 7) / 8
+	s := &sums{base: base, words: make([]uint64, n), before: make([]uint32, n+1)}
+	for i := range n {
+		var w uint64
+		if tail := raw[i*8:]; len(tail) >= 8 {
+			w = binary.BigEndian.Uint64(tail)
+		} else {
+			var last [8]byte
+			copy(last[:], tail)
+			w = binary.BigEndian.Uint64(last[:])
+		}
+		s.words[i] = w
+		s.before[i+1] = s.before[i] + uint32(bits.OnesCount64(w))
+	}
+	return s
+}
+
+// upTo counts the bits of ranks before rank.
+func (s *sums) upTo(rank uint64) uint64 {
+	if rank <= s.base {
+		return 0
+	}
+	i := (rank - s.base) / 64
+	if i >= uint64(len(s.words)) {
+		return uint64(s.before[len(s.words)])
+	}
+	n := uint64(s.before[i])
+	if r := (rank - s.base) % 64; r > 0 {
+		n += uint64(bits.OnesCount64(s.words[i] >> (64 - r)))
+	}
+	return n
+}
+
+// between counts the bits of ranks [a, b).
+func (s *sums) between(a, b uint64) uint64 {
+	if s == nil || b <= a {
+		return 0
+	}
+	return s.upTo(b) - s.upTo(a)
+}
+
+func (s *sums) has(rank uint64) bool {
+	if s == nil || rank < s.base {
+		return false
+	}
+	i := (rank - s.base) / 64
+	return i < uint64(len(s.words)) && s.words[i]>>(63-(rank-s.base)%64)&1 == 1
+}

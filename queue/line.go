@@ -1,0 +1,192 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"usher/internal/keyring"
+	"usher/internal/telemetry"
+)
+
+const (
+	// callTime bounds every round trip to Redis.
+	callTime = 3 * time.Second
+	// largeBitmap is what is read at most once a second instead of every tick.
+	largeBitmap = 128 << 10
+	// retryAfter is when to come back after a failure.
+	retryAfter = 2 * time.Second
+	// paceSamples bounds the memory of calls made, one a second.
+	paceSamples = 64
+)
+
+// Line is one gateway's hold on one room.
+type Line struct {
+	room string
+	keys []string
+	rdb  redis.UniversalClient
+	ring *keyring.Ring
+	log  *slog.Logger
+	// origin tells how a named origin does; may be nil.
+	origin func(name string) OriginStatus
+	// clock is room time in milliseconds in tests; nil: Redis TIME.
+	clock func() int64
+
+	view atomic.Pointer[View]
+
+	ticking sync.Mutex // held while a tick is under way; guards the rest of this block
+	readAt  time.Time  // when counted was last read
+	leftN   uint64     // left_total at the last reading of left
+	quiet   time.Time  // end of the quiet time that this gateway has answered already
+	samples []sample
+	table   rankTable
+
+	mu      sync.Mutex // guards the rest
+	changed chan struct{}
+	marks   marks
+	given   map[string]given // sessions that this gateway gave and that last
+	prune   int              // how many make it look for ended ones
+
+	joins joins
+}
+
+type sample struct {
+	at     time.Time
+	called uint64
+}
+
+// given is a session that this gateway gave.
+type given struct {
+	epoch  string
+	number uint64
+	till   time.Time
+}
+
+// maxGiven bounds the sessions remembered for a restore.
+const maxGiven = 1 << 18
+
+func newLine(cfg Config, room string) *Line {
+	return &Line{
+		room: room, keys: keysOf(room), rdb: cfg.Redis, ring: cfg.Ring, log: cfg.Log.With("room", room), origin: cfg.OriginStatus,
+		clock: cfg.clock, changed: make(chan struct{}), given: map[string]given{},
+	}
+}
+
+// errNoRoom says that Redis does not know the room.
+var errNoRoom = errors.New("no such room in the store")
+
+// now is the first argument of every script.
+func (l *Line) now() string {
+	if l.clock == nil {
+		return "0"
+	}
+	return strconv.FormatInt(l.clock(), 10)
+}
+
+// View is the room as of the last tick; nil before the first.
+func (l *Line) View() *View { return l.view.Load() }
+
+// Changed is closed at the next tick.
+func (l *Line) Changed() <-chan struct{} {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.changed
+}
+
+func (l *Line) publish(v *View) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.view.Store(v)
+	close(l.changed)
+	l.changed = make(chan struct{})
+}
+
+// run ticks until ctx ends. A store that does not answer is no reason to stop.
+func (l *Line) run(ctx context.Context, every time.Duration) error {
+	ticker := time.NewTicker(every)
+	defer ticker.Stop()
+	defer l.joins.wait()
+	for failing := false; ; {
+		err := l.tick(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case err != nil && !failing:
+			l.log.WarnContext(ctx, "the line stands still", "error", err)
+		case err == nil && failing:
+			l.log.InfoContext(ctx, "the line goes on")
+		}
+		failing = err != nil
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+		}
+	}
+}
+
+// tick marks who was seen, advances the room and takes a new View.
+func (l *Line) tick(ctx context.Context) error {
+	_, err := l.advance(ctx, admission{})
+	return err
+}
+
+// admission is an operator's wish to call beyond the pace.
+type admission struct {
+	count int
+	id    string
+	by    Actor
+}
+
+// advance is a tick that may carry an admission. It returns how many calls were made.
+func (l *Line) advance(ctx context.Context, a admission) (made int, err error) {
+	l.ticking.Lock()
+	defer l.ticking.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, callTime)
+	defer cancel()
+	before := l.View()
+	v, made, err := l.take(ctx, before, a)
+	if err != nil {
+		if before != nil && !before.lost {
+			lost := *before
+			lost.lost = true
+			l.publish(&lost)
+		}
+		return 0, err
+	}
+	if v.drawDurable && !v.drawn {
+		if err := l.putDrawInForce(ctx, v); err != nil {
+			return made, err
+		}
+		if v, _, err = l.take(ctx, v, admission{}); err != nil {
+			return made, err
+		}
+	}
+	l.measure(v)
+	if l.origin != nil {
+		v.origin = l.origin(deref(v.settings.Origin))
+	} else {
+		v.origin.Health = "unknown"
+	}
+	l.publish(v)
+	telemetry.RoomWaiting.WithLabelValues(l.room).Set(float64(v.waiting))
+	telemetry.RoomPresent.WithLabelValues(l.room).Set(float64(v.present))
+	telemetry.RoomSessions.WithLabelValues(l.room).Set(float64(v.sessions))
+	if v.quiet() && !v.quietUntil.Equal(l.quiet) {
+		l.recover(ctx, v)
+	}
+	return made, nil
+}
+
+func deref(s *string) string {
+	if s == nil {
+		return ""
+	}
+	return *s
+}

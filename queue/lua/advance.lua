@@ -1,0 +1,179 @@
+-- Moves the room on: schedule, expiries, presence slots, calls. Any gateway runs it
+-- each tick; running it again in the same moment changes nothing.
+-- ARGV: time, revision of the settings that the caller has, epoch, frontier and next
+--   number that it remembers, how many an operator admits beyond the pace, and for
+--   that: id, actor, actor's id, request id.
+-- Returns {'ok', now, phase, waiting, present, sessions, calls made, state…}, the state
+--   as names and values, without settings when the caller has them; or {'none'}.
+if not load() then return { 'none' } end
+local now, p = turn()
+local admit = tonumber(ARGV[6])
+
+-- A store that is behind what a gateway remembers has lost writes.
+local seen_frontier, seen_next = tonumber(ARGV[4]), tonumber(ARGV[5])
+if ARGV[3] == s.epoch and (num('frontier') < seen_frontier or num('next') < seen_next) then
+  if num('next') < seen_next then
+    local to = max(num('ceiling'), seen_next)
+    set('gap_from', min(s.gap_to and num('gap_from') or num('next'), num('next')))
+    set('gap_to', to)
+    set('next', to)
+  end
+  if num('frontier') < seen_frontier then
+    -- Whoever was called in what is lost comes back at once, before those who wait.
+    local n = seen_frontier - num('frontier')
+    call('ZADD', K.absent, 0, batch(seen_frontier, num('frontier'), n, num('clock') + num('call_ttl') + num('return_window')))
+    add('missed', n)
+    set('frontier', seen_frontier)
+  end
+  set('quiet_until', max(num('quiet_until'), now + num('presence_ttl')))
+end
+
+expire(now)
+
+if p == 'open' and s.method == 'draw' and not s.lobby_size and num('next') > 0 and not quiet(now) then fix_lobby() end
+
+-- Presence: when a slot ends, the oldest is emptied and becomes the one in force.
+local pt, ends = num('ptime'), num('slot_ends')
+if pt >= ends then
+  local length = max(1, floor(num('presence_ttl') / 2))
+  local steps = min(3, 1 + floor((pt - ends) / length))
+  for _ = 1, steps do
+    add('slot', 1)
+    call('UNLINK', slot())
+  end
+  set('slot_ends', pt + length)
+  call('BITOP', 'OR', K.live, unpack(K.slots))
+  local size = max(call('STRLEN', K.live), call('STRLEN', K.counted))
+  if size > 0 then -- bitmaps of one size are combined many times faster
+    for _, key in ipairs({ K.live, slot() }) do
+      if call('STRLEN', key) < size then call('SETRANGE', key, size - 1, '\0') end
+    end
+  end
+  if not quiet(now) and num('next') > 0 then call('BITOP', 'AND', K.counted, K.counted, K.live) end
+end
+
+-- recall calls up to n of the returning; whoever is absent now has missed twice.
+local function recall(n)
+  local made, at = 0, num('base')
+  for _ = 1, EXPIRIES do
+    if made >= n or num('returning') == 0 then break end
+    local i = call('BITPOS', K.returning, 1, floor(off(at) / 8), -1)
+    if i < 0 then break end
+    local rank = num('base') + i
+    put_bit(K.returning, rank, 0)
+    add('returning', -1)
+    if bit_of(K.live, rank) == 1 then
+      call('ZADD', K.recalls, int(num('clock') + num('call_ttl')), rank_text(rank))
+      made = made + 1
+    else
+      add('lapsed_total', 1)
+    end
+    at = rank
+  end
+  return made
+end
+
+-- call_next calls up to n present places from the frontier on.
+local function call_next(n)
+  local from = num('frontier')
+  local to, made = nth(K.live, from, num('next'), n)
+  if made == 0 then return 0 end
+  move(K.live, K.called, from, to, false)
+  call('ZADD', K.calls, 0, batch(to, from, made, num('clock') + num('call_ttl')))
+  local left, joined = ones(K.left, from, to), to - from
+  local a, b = max(num('gap_from'), from), min(num('gap_to'), to)
+  if b > a then joined = joined - (b - a) + max(ones(K.counted, a, b), ones(K.live, a, b)) end
+  local passed = joined - left - made
+  if passed > 0 then
+    call('ZADD', K.absent, 0, batch(to, from, passed, num('clock') + num('return_window')))
+    add('missed', passed)
+  end
+  add('left_ahead', -left)
+  set('frontier', to)
+  return made
+end
+
+local made = 0
+local running = (p == 'open' or p == 'paused' and admit > 0) and drawn() and not quiet(now)
+if running then
+  local room = num('capacity') - live_sessions(now) - num('open')
+  local paced = 0
+  if p == 'open' and num('pace') > 0 then paced = max(0, min(floor(num('bucket') / COST), room)) end
+  local want = paced + max(0, min(admit, room - paced))
+  if want > 0 then
+    -- Of four calls at most one goes to the returning, while others wait: credit is
+    -- what earlier calls of others left for them.
+    local credit = num('credit')
+    local back = recall(min(want, floor((credit + want) / 4)))
+    local others = call_next(want - back)
+    credit = min(3, credit + others - 3 * back)
+    if back + others < want then
+      back = back + recall(want - back - others)
+      credit = 0
+    end
+    set('credit', max(0, credit))
+    made = back + others
+    add('open', made)
+    add('called_total', made)
+    add('bucket', -COST * min(made, paced))
+  end
+end
+if admit > 0 then
+  changed(now, ARGV[7], ARGV[8], ARGV[9], 'room.admit', '', cjson.encode({ count = admit, called = made }), ARGV[10])
+end
+
+-- Bits of ranks that are all settled are dropped, seldom enough to cost little.
+local safe = num('frontier')
+for _, key in ipairs({ K.calls, K.absent, K.missed }) do
+  local b = head(key)
+  if b then safe = min(safe, b.first) end
+end
+if num('returning') > 0 then
+  local i = call('BITPOS', K.returning, 1)
+  if i >= 0 then safe = min(safe, num('base') + i) end
+end
+local shift = floor((safe - num('base')) / 64) * 8
+if shift >= 8192 and shift * 8 >= (num('next') - num('base')) / 2 then
+  for i = 2, 12 do
+    local rest = call('GETRANGE', KEYS[i], shift, -1)
+    if #rest > 0 then call('SET', KEYS[i], rest) else call('UNLINK', KEYS[i]) end
+  end
+  set('base', num('base') + shift * 8)
+end
+
+local sessions, wait = live_sessions(now), waiting()
+local present
+if s.lobby_size and not drawn() then
+  present = call('BITCOUNT', K.lobby_live)
+else
+  present = ones(K.live, num('frontier'), num('next'))
+end
+
+-- History: one sample a second while anything moves, one a minute for a week.
+local sample = { 'waiting', int(wait), 'present', int(present), 'sessions', int(sessions), 'called', int(num('open')),
+  'called_total', int(num('called_total')), 'admitted_total', int(num('admitted_total')), 'pace', s.pace }
+local text, second = table.concat(sample, ','), floor(now / 1000)
+if second > num('sampled') and text ~= s.sample then
+  call('XADD', K.seconds, 'MAXLEN', '~', 3600, '*', 'at', int(now), unpack(sample))
+  local minute = floor(second / 60)
+  if minute > num('minuted') then
+    call('XADD', K.minutes, 'MAXLEN', '~', 10080, '*', 'at', int(now), unpack(sample))
+    set('minuted', minute)
+  end
+  set('sampled', second)
+  set('sample', text)
+end
+save()
+
+local out = { 'ok', int(now), p, int(wait), int(present), int(sessions), int(made) }
+for name, v in pairs(s) do
+  if name ~= 'sample' then
+    out[#out + 1] = name
+    out[#out + 1] = v
+  end
+end
+if s.rev ~= ARGV[2] then
+  out[#out + 1] = 'settings'
+  out[#out + 1] = call('GET', K.settings)
+end
+return out

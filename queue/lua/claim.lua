@@ -1,0 +1,46 @@
+-- Gives the session of a called place; claimed again, the same one.
+-- ARGV: time, epoch, rank, session id.
+-- Returns {'ok', expiry, now, given (1 the first time)}, or {'not-called'}, {'lapsed'},
+--   {'none'}, {'epoch'}.
+if not load() then return { 'none' } end
+if s.epoch ~= ARGV[2] then return { 'epoch' } end
+local now, p = turn()
+expire(now)
+local rank, session = tonumber(ARGV[3]), ARGV[4]
+local name, till = standing(now, rank, session)
+if name == 'admitted' then
+  save()
+  return { 'ok', int(till), int(now), 0 }
+end
+if name == 'lapsed' or name == 'left' then
+  save()
+  return { 'lapsed' }
+end
+if name == 'called' then
+  if call('ZREM', K.recalls, rank_text(rank)) == 0 then put_bit(K.called, rank, 0) end
+  add('open', -1)
+elseif p == 'bypass' then
+  -- Everyone is admitted: the place leaves the line, whatever it waited for.
+  local key, b = K[name], find(K.absent, rank)
+  if name == 'missed' then b = find(K.missed, rank) end
+  if (name == 'missed' or name == 'absent') and b then
+    shrink(key, b)
+    add('missed', -1)
+  elseif name == 'returning' then
+    put_bit(K.returning, rank, 0)
+    add('returning', -1)
+  elseif name == 'waiting' then
+    put_bit(K.left, rank, 1)
+    add('left_ahead', 1)
+    for _, k in ipairs({ K.counted, K.live, slot() }) do put_bit(k, rank, 0) end
+  end
+else
+  save()
+  return { 'not-called' }
+end
+if rank >= num('base') then put_bit(K.claimed, rank, 1) end
+till = now + num('session_ttl')
+call('ZADD', K.sessions, int(till), session)
+add('admitted_total', 1)
+save()
+return { 'ok', int(till), int(now), 1 }

@@ -1,0 +1,37 @@
+-- Makes a room, or changes its settings if they are still those that the caller read.
+-- ARGV: time, revision that the caller read ('' to make the room), epoch and commitment
+--   for a new room, id, actor, actor's id, before, after (both JSON), request id, then the
+--   settings as JSON and as names and values.
+-- Returns {'ok', epoch}, {'conflict'} (read again), {'drawn'} (what the draw fixed).
+local exists = load()
+local now
+if not exists then
+  if ARGV[2] ~= '' then return { 'conflict' } end
+  now = wall()
+  set('epoch', ARGV[3])
+  set('commitment', ARGV[4])
+  set('rev', 0)
+  set('bucket', COST)
+  for _, name in ipairs({ 'next', 'ceiling', 'frontier', 'base', 'clock', 'ptime', 'slot', 'slot_ends' }) do set(name, 0) end
+  set('time', now)
+else
+  if s.rev ~= ARGV[2] then return { 'conflict' } end
+  local p
+  now, p = turn() -- what has passed, under the settings that were in force
+  local began = num('next') > 0 and p ~= 'scheduled' and p ~= 'lobby'
+  for i = 12, #ARGV, 2 do
+    local name, changes = ARGV[i], s[ARGV[i]] ~= ARGV[i + 1]
+    if changes and s.lobby_size and (name == 'method' or name == 'lobby_at' or name == 'opens_at' or name == 'beacon') then
+      return { 'drawn' }
+    end
+    if changes and name == 'method' and began then return { 'drawn' } end
+  end
+end
+call('SET', K.settings, ARGV[11])
+for i = 12, #ARGV, 2 do set(ARGV[i], ARGV[i + 1]) end
+add('rev', 1)
+save()
+local act = 'room.change'
+if not exists then act = 'room.create' end
+changed(now, ARGV[5], ARGV[6], ARGV[7], act, ARGV[8], ARGV[9], ARGV[10])
+return { 'ok', s.epoch }

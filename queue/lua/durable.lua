@@ -1,0 +1,8 @@
+-- Says what is recorded for good: the ceiling below which numbers may be given, and the draw.
+-- ARGV: time, epoch, ceiling ('' for none), lobby size of the draw ('' for none).
+-- Returns 1, or 0 when the room lives another epoch.
+if not load() or s.epoch ~= ARGV[2] then return 0 end
+if ARGV[3] ~= '' and tonumber(ARGV[3]) > num('ceiling') then set('ceiling', tonumber(ARGV[3])) end
+if ARGV[4] ~= '' and s.lobby_size == ARGV[4] then set('draw_durable', 1) end
+save()
+return 1

@@ -1,0 +1,33 @@
+-- A visitor leaves the queue. One who was admitted keeps the session.
+-- ARGV: time, epoch, rank (in the lobby: number), session id, space as in mark.lua.
+-- Returns 'ok', or 'none', 'epoch', 'busy' (the draw is being made: ask again).
+if not load() then return 'none' end
+if s.epoch ~= ARGV[2] then return 'epoch' end
+local space = 'rank'
+if s.method == 'draw' then
+  if not s.lobby_size then space = 'number' elseif s.drawn ~= '1' then return 'busy' end
+end
+if space ~= ARGV[5] then return 'busy' end
+local now = turn()
+expire(now)
+local rank = tonumber(ARGV[3])
+local name, _, b = standing(now, rank, ARGV[4])
+if name ~= 'admitted' and name ~= 'lapsed' and name ~= 'left' then
+  add('left_total', 1)
+  put_bit(K.left, rank, 1)
+  for _, key in ipairs({ K.counted, K.live, K.slots[1], K.slots[2], K.slots[3] }) do put_bit(key, rank, 0) end
+end
+if name == 'waiting' then
+  add('left_ahead', 1)
+elseif name == 'returning' then
+  put_bit(K.returning, rank, 0)
+  add('returning', -1)
+elseif name == 'called' then
+  if call('ZREM', K.recalls, rank_text(rank)) == 0 then put_bit(K.called, rank, 0) end
+  add('open', -1)
+elseif b then
+  shrink(K[name], b)
+  add('missed', -1)
+end
+save()
+return 'ok'

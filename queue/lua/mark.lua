@@ -1,0 +1,50 @@
+-- Marks places present.
+-- ARGV: time, epoch, space ('number' before the lobby's end is known, then 'rank'),
+--   base of the bitmaps, then either 'few' and the ranks, or 'bulk', a bitmap of who is
+--   present and one of who counts (used in the quiet time after a restore; may be '').
+-- Returns 1, or 0 when epoch, space or base are no longer so: the caller keeps its marks.
+if not load() or s.epoch ~= ARGV[2] or s.base ~= ARGV[4] then return 0 end
+local space = 'rank'
+if s.method == 'draw' and not s.lobby_size then space = 'number' end
+if space ~= ARGV[3] then return 0 end
+local now = max(wall(), num('time'))
+
+local function each(key, list)
+  local args = {}
+  for _, rank in ipairs(list) do
+    args[#args + 1] = 'SET'
+    args[#args + 1] = 'u1'
+    args[#args + 1] = int(off(rank))
+    args[#args + 1] = 1
+  end
+  call('BITFIELD', key, unpack(args))
+end
+
+if ARGV[5] == 'few' then
+  local list = {}
+  for i = 6, #ARGV do
+    local rank = tonumber(ARGV[i])
+    if rank >= num('base') and rank < num('next') and bit_of(K.left, rank) == 0 then list[#list + 1] = rank end
+  end
+  if #list > 0 then
+    each(K.live, list)
+    each(slot(), list)
+  end
+  return 1
+end
+
+local function merge(bits, keys)
+  call('SET', K.tmp, bits)
+  if num('left_total') > 0 and call('EXISTS', K.left) == 1 then
+    -- tmp AND NOT left
+    call('BITOP', 'AND', K.tmp2, K.tmp, K.left)
+    call('BITOP', 'XOR', K.tmp, K.tmp, K.tmp2)
+    call('UNLINK', K.tmp2)
+  end
+  for _, key in ipairs(keys) do call('BITOP', 'OR', key, key, K.tmp) end
+  call('UNLINK', K.tmp)
+end
+
+merge(ARGV[6], { K.live, slot() })
+if quiet(now) and #ARGV[7] > 0 then merge(ARGV[7], { K.counted }) end
+return 1

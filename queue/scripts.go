@@ -1,0 +1,55 @@
+package queue
+
+import (
+	"context"
+	"embed"
+
+	"github.com/redis/go-redis/v9"
+
+	"usher/internal/redisx"
+)
+
+//go:embed lua/*.lua
+var luaFiles embed.FS
+
+// Each script is lib.lua and its own file.
+var (
+	joinScript      = script("join")
+	advanceScript   = script("advance")
+	markScript      = script("mark")
+	placesScript    = script("places")
+	returnScript    = script("return")
+	claimScript     = script("claim")
+	leaveScript     = script("leave")
+	releaseScript   = script("release")
+	configureScript = script("configure")
+	resetScript     = script("reset")
+	drawScript      = script("draw")
+	durableScript   = script("durable")
+	restoreScript   = script("restore")
+	rememberScript  = script("remember")
+)
+
+func script(name string) *redisx.Script {
+	read := func(file string) string {
+		src, err := luaFiles.ReadFile("lua/" + file + ".lua")
+		if err != nil {
+			panic(err) // embedded at build time
+		}
+		return string(src)
+	}
+	return redisx.NewScript(read("lib") + read(name))
+}
+
+// piped are the scripts that are run by digest in a pipeline, where there is no
+// fallback when the server does not know them.
+var piped = []*redisx.Script{advanceScript, markScript, placesScript}
+
+func loadPiped(ctx context.Context, rdb redis.UniversalClient) error {
+	for _, s := range piped {
+		if err := s.Load(ctx, rdb); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,237 @@
+package queue
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// place in the bitmaps where a tick begins to read.
+type readFrom struct {
+	epoch string
+	base  uint64
+	start uint64 // bits after base, a multiple of 64
+}
+
+func readAfter(v *View) readFrom {
+	if v == nil {
+		return readFrom{}
+	}
+	return readFrom{epoch: v.epoch, base: v.base, start: (v.frontier - min(v.base, v.frontier)) / 64 * 64}
+}
+
+// take runs the advance script and reads the bits in the same transaction, so that they
+// belong together. Where epoch or base turn out to be others than thought, it reads again.
+func (l *Line) take(ctx context.Context, before *View, a admission) (*View, int, error) {
+	v, right, made, err := l.round(ctx, before, readAfter(before), a, false)
+	for try := 0; err == nil && !right; try++ {
+		if try == 3 {
+			return nil, made, fmt.Errorf("advance %s: the room changes faster than it is read", l.room)
+		}
+		v, right, _, err = l.round(ctx, before, readAfter(v), admission{}, true)
+	}
+	return v, made, err
+}
+
+// round is one round trip of take. right tells that the bits fit the state.
+func (l *Line) round(ctx context.Context, before *View, at readFrom, a admission, again bool) (v *View, right bool, made int, err error) {
+	var revision string
+	var seenFrontier, seenNext uint64
+	readCounted, readLeft := true, true
+	if before != nil {
+		revision, seenFrontier, seenNext = before.revision, before.frontier, before.next
+		if !again {
+			large := before.countedNext-min(before.frontier, before.countedNext) > 8*largeBitmap
+			readCounted = before.ranked() && (!large || before.counted == nil || time.Since(l.readAt) >= time.Second)
+			readLeft = before.leftTotal != l.leftN || before.left == nil
+		}
+	}
+	sent := l.pendingMarks(before)
+	var marked, advanced *redis.Cmd
+	var counted, left *redis.StringCmd
+	piped := func(p redis.Pipeliner) error {
+		if sent != nil {
+			marked = p.EvalSha(ctx, markScript.Hash(), l.keys, append([]any{l.now()}, sent.args...)...)
+		}
+		advanced = p.EvalSha(ctx, advanceScript.Hash(), l.keys, l.now(), revision, at.epoch, seenFrontier, seenNext,
+			a.count, a.id, a.by.Name, a.by.ID, a.by.RequestID)
+		if readCounted {
+			counted = p.GetRange(ctx, keyOf(l.room, "counted"), int64(at.start/8), -1)
+		}
+		if readLeft {
+			left = p.GetRange(ctx, keyOf(l.room, "left"), int64(at.start/8), -1)
+		}
+		return nil
+	}
+	_, err = l.rdb.TxPipelined(ctx, piped)
+	if isNoScript(err) {
+		if err = loadPiped(ctx, l.rdb); err == nil {
+			_, err = l.rdb.TxPipelined(ctx, piped)
+		}
+	}
+	if err != nil {
+		l.marksKept(sent)
+		return nil, false, 0, fmt.Errorf("advance %s: %w", l.room, err)
+	}
+	answer, err := advanced.Slice()
+	if err != nil {
+		return nil, false, 0, fmt.Errorf("advance %s: %w", l.room, err)
+	}
+	if len(answer) == 1 {
+		l.marksKept(sent)
+		return nil, false, 0, errNoRoom
+	}
+	if v, err = viewOf(l.room, answer, before); err != nil {
+		return nil, false, 0, err
+	}
+	text, _ := answer[6].(string)
+	made, _ = strconv.Atoi(text)
+	if sent != nil {
+		if n, err := marked.Int(); err == nil && n == 1 {
+			l.marksSent(sent, v)
+		} else {
+			l.marksKept(sent)
+		}
+	}
+	if v.lobbySize != nil {
+		l.fillRanks(v)
+	}
+	same := before != nil && before.epoch == v.epoch
+	if same && v.quiet() {
+		// What the store holds is being rebuilt: what was shown stays.
+		v.counted, v.countedNext, v.left = before.counted, before.countedNext, before.left
+		v.frontier = max(v.frontier, before.frontier)
+		return v, true, made, nil
+	}
+	if v.epoch != at.epoch || v.base != at.base {
+		return v, false, made, nil
+	}
+	switch {
+	case v.quiet():
+	case counted != nil:
+		raw, err := counted.Bytes()
+		if err != nil {
+			return nil, false, made, fmt.Errorf("read counted of %s: %w", l.room, err)
+		}
+		v.counted, v.countedNext = sumsOf(at.base+at.start, raw), v.next
+		l.readAt = time.Now()
+	case same && before.counted != nil && before.ranked() && !before.quiet():
+		v.counted, v.countedNext = before.counted, before.countedNext
+	case v.ranked():
+		return v, false, made, nil
+	}
+	if left != nil {
+		raw, err := left.Bytes()
+		if err != nil {
+			return nil, false, made, fmt.Errorf("read left of %s: %w", l.room, err)
+		}
+		v.left = sumsOf(at.base+at.start, raw)
+		l.leftN = v.leftTotal
+	} else if same {
+		v.left = before.left
+	}
+	return v, true, made, nil
+}
+
+func isNoScript(err error) bool { return err != nil && strings.HasPrefix(err.Error(), "NOSCRIPT") }
+
+// rankTable remembers the ranks of the last draw, which cost a moment to compute.
+type rankTable struct {
+	epoch string
+	size  uint64
+	ranks []uint32
+	draw  *Draw
+}
+
+// fillRanks gives v the ranks of its draw; the record becomes public only when the
+// draw is in force.
+func (l *Line) fillRanks(v *View) {
+	if l.table.epoch != v.epoch || l.table.size != *v.lobbySize || l.table.draw == nil {
+		draw, seed := drawOf(l.ring.DrawSecret(l.room, v.epoch), *v.lobbySize, v.settings.Beacon)
+		l.table = rankTable{epoch: v.epoch, size: *v.lobbySize, ranks: ranks(seed, *v.lobbySize), draw: draw}
+	}
+	v.ranks = l.table.ranks
+	if v.drawn {
+		v.draw = l.table.draw
+	}
+}
+
+// putDrawInForce merges the lobby's bits into the ranks. The record is durable.
+func (l *Line) putDrawInForce(ctx context.Context, v *View) error {
+	bits := make([]any, 3)
+	for i, name := range []string{"lobby:counted", "lobby:live", "lobby:left"} {
+		raw, err := l.rdb.Get(ctx, keyOf(l.room, name)).Bytes()
+		if err != nil && err != redis.Nil {
+			return fmt.Errorf("read the lobby of %s: %w", l.room, err)
+		}
+		bits[i] = []byte{}
+		if len(raw) > 0 {
+			bits[i] = permute(raw, v.ranks)
+		}
+	}
+	args := append([]any{l.now(), v.epoch, *v.lobbySize}, bits...)
+	if err := drawScript.Run(ctx, l.rdb, l.keys, args...).Err(); err != nil {
+		return fmt.Errorf("put the draw of %s in force: %w", l.room, err)
+	}
+	return nil
+}
+
+// measure keeps a minute of calls and gives v the pace of it.
+func (l *Line) measure(v *View) {
+	if n := len(l.samples); n > 0 && v.calledTotal < l.samples[n-1].called {
+		l.samples = nil // another epoch, or figures from before a loss
+	}
+	if n := len(l.samples); n == 0 || v.now.Sub(l.samples[n-1].at) >= time.Second {
+		l.samples = append(l.samples, sample{at: v.now, called: v.calledTotal})
+		if len(l.samples) > paceSamples {
+			l.samples = append([]sample(nil), l.samples[1:]...)
+		}
+	}
+	first := l.samples[0]
+	for _, s := range l.samples {
+		if v.now.Sub(s.at) > time.Minute {
+			first = s
+		}
+	}
+	if span := v.now.Sub(first.at); span > 0 {
+		v.pace = float64(v.calledTotal-first.called) / max(span.Minutes(), 1)
+		v.measured = span >= 55*time.Second
+	}
+}
+
+// recover gives an emptied or outdated store back what this gateway remembers: the
+// sessions that it gave, and everybody whom it saw within the presence time. The
+// frontier went with the tick.
+func (l *Line) recover(ctx context.Context, v *View) {
+	l.mu.Lock()
+	args := []any{l.now(), v.epoch}
+	var batches [][]any
+	for id, g := range l.given {
+		if !g.till.After(v.now) {
+			continue
+		}
+		rank := uint64(maxNumber) // of another epoch: no rank here
+		if g.epoch == v.epoch {
+			rank = v.rank(g.number)
+		}
+		if args = append(args, rank, id, g.till.UnixMilli()); len(args) > 1500 {
+			batches = append(batches, args)
+			args = []any{l.now(), v.epoch}
+		}
+	}
+	batches = append(batches, args)
+	l.marks.again()
+	l.mu.Unlock()
+	for _, args := range batches {
+		if err := rememberScript.Run(ctx, l.rdb, l.keys, args...).Err(); err != nil {
+			l.log.ErrorContext(ctx, "give back sessions", "error", err)
+			return // the next tick tries again
+		}
+	}
+	l.quiet = v.quietUntil
+	l.log.WarnContext(ctx, "the store has lost writes; the room is quiet while it is put right", "until", v.quietUntil)
+}

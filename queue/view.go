@@ -1,0 +1,276 @@
+package queue
+
+import (
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"math"
+	"strconv"
+	"time"
+)
+
+// View is one gateway's copy of a room, taken at one tick and never changed. Visitors
+// who wait are answered from it.
+type View struct {
+	room       string
+	epoch      string
+	commitment string
+	revision   string
+	settings   Settings
+	phase      Phase // as the scripts see it
+	now        time.Time
+	quietUntil time.Time
+	// lost says that Redis did not answer at the last tick: the rest is of before.
+	lost bool
+
+	frontier, next, ceiling, base uint64
+	drawn                         bool
+	drawDurable                   bool
+	lobbySize                     *uint64
+	ranks                         []uint32 // by number; nil without a draw in force
+	draw                          *Draw
+
+	// counted holds the ranks from about the frontier on that count as ahead of others;
+	// those from countedNext on joined after it was read, and all count.
+	counted     *sums
+	countedNext uint64
+	left        *sums
+
+	waiting, present, sessions, called     uint64
+	calledTotal, admittedTotal, missed     uint64
+	lapsedTotal, leftTotal, presenceMillis uint64
+	// pace is the calls of the last minute; measured tells that a minute's worth of
+	// looking stands behind it.
+	pace     float64
+	measured bool
+	origin   OriginStatus
+}
+
+// viewOf reads the answer of advance.lua. before holds what is not sent again.
+func viewOf(room string, answer []any, before *View) (*View, error) {
+	if len(answer) < 7 {
+		return nil, fmt.Errorf("advance %s: short answer", room)
+	}
+	state := make(map[string]string, 64)
+	for i := 7; i+1 < len(answer); i += 2 {
+		name, _ := answer[i].(string)
+		state[name], _ = answer[i+1].(string)
+	}
+	number := func(s string) uint64 {
+		n, err := strconv.ParseUint(s, 10, 64)
+		if err != nil {
+			return 0 // absent: a field that this epoch has not needed yet
+		}
+		return n
+	}
+	field := func(name string) uint64 { return number(state[name]) }
+	head := func(i int) uint64 { s, _ := answer[i].(string); return number(s) }
+	phase, _ := answer[2].(string)
+	v := &View{
+		room: room, epoch: state["epoch"], commitment: state["commitment"], revision: state["rev"],
+		phase: Phase(phase), now: millis(head(1)),
+		waiting: head(3), present: head(4), sessions: head(5),
+		frontier: field("frontier"), next: field("next"), ceiling: field("ceiling"), base: field("base"),
+		drawn: state["drawn"] == "1", drawDurable: state["draw_durable"] == "1",
+		called: field("open"), calledTotal: field("called_total"), admittedTotal: field("admitted_total"),
+		missed: field("missed"), lapsedTotal: field("lapsed_total"), leftTotal: field("left_total"),
+		presenceMillis: field("presence_ttl"),
+	}
+	if q := field("quiet_until"); q > 0 {
+		v.quietUntil = millis(q)
+	}
+	if size, ok := state["lobby_size"]; ok {
+		n := number(size)
+		v.lobbySize = &n
+	}
+	if text, ok := state["settings"]; ok {
+		if err := json.Unmarshal([]byte(text), &v.settings); err != nil {
+			return nil, fmt.Errorf("settings of %s: %w", room, err)
+		}
+	} else if before != nil {
+		v.settings = before.settings
+	}
+	return v, nil
+}
+
+func millis(ms uint64) time.Time { return time.UnixMilli(int64(ms)).UTC() }
+
+func (v *View) quiet() bool { return v.now.Before(v.quietUntil) }
+
+// Settings are those in force.
+func (v *View) Settings() Settings { return v.settings }
+
+// Bypass tells that everyone is admitted.
+func (v *View) Bypass() bool { return v.phase == bypass }
+
+// Lost tells that the store does not answer: what the View says is of before.
+func (v *View) Lost() bool { return v.lost }
+
+// Phase is what the room is doing, as everybody sees it.
+func (v *View) Phase() Phase {
+	switch {
+	case v.phase == Closed || v.phase == SoldOut:
+		return v.phase
+	case v.lost:
+		return Paused
+	case v.phase == bypass:
+		return Open
+	case v.phase == Open && v.quiet():
+		return Paused
+	case v.phase == Open && !v.ranked():
+		return Lobby // the draw is being made
+	}
+	return v.phase
+}
+
+// ranked tells that places have ranks.
+func (v *View) ranked() bool {
+	if v.settings.Method == Random {
+		return v.drawn
+	}
+	return v.phase != Scheduled && v.phase != Lobby
+}
+
+// numbers tells that the bitmaps go by number still.
+func (v *View) numbers() bool { return v.settings.Method == Random && v.lobbySize == nil }
+
+// rank of a number; in the lobby its number.
+func (v *View) rank(number uint64) uint64 {
+	if number < uint64(len(v.ranks)) {
+		return uint64(v.ranks[number])
+	}
+	return number
+}
+
+// ahead counts the places before rank that still count.
+func (v *View) ahead(rank uint64) uint64 {
+	n := v.counted.between(v.frontier, min(rank, v.countedNext))
+	if rank > v.countedNext {
+		n += rank - max(v.countedNext, v.frontier)
+	}
+	return n
+}
+
+// Room is the public document.
+func (v *View) Room() Room {
+	r := Room{
+		Room: v.room, Title: v.settings.Title, Phase: v.Phase(), LobbyAt: v.settings.LobbyAt, OpensAt: v.settings.OpensAt,
+		Waiting: v.waiting, Present: v.present, PacePerMin: v.settings.PacePerMin, Message: v.settings.Message,
+		Draw: RoomDraw{Commitment: v.commitment, Beacon: v.settings.Beacon},
+	}
+	if v.draw != nil {
+		r.Draw.LobbySize, r.Draw.Secret, r.Draw.Seed = &v.draw.LobbySize, v.draw.Secret, v.draw.Seed
+	}
+	return r
+}
+
+// Live is the operators' document.
+func (v *View) Live() Live {
+	l := Live{
+		Room: v.room, Epoch: v.epoch, Phase: v.Phase(), Settings: v.settings,
+		Waiting: v.waiting, Present: v.present, Called: v.called, Sessions: v.sessions, Frontier: v.frontier,
+		CalledTotal: v.calledTotal, AdmittedTotal: v.admittedTotal, Missed: v.missed, Lapsed: v.lapsedTotal, Left: v.leftTotal,
+		PaceActualPerMin: v.pace, OriginStatus: v.origin, Now: v.now,
+	}
+	if v.quiet() {
+		l.QuietUntil = &v.quietUntil
+	}
+	return l
+}
+
+// place is the document of a place in state. until is when its call or pass ends.
+func (v *View) place(t Token, state State, until time.Time) Place {
+	p := Place{
+		Room: v.room, Epoch: t.Epoch, Number: t.Number, Phase: v.Phase(), State: state, Waiting: v.waiting,
+		Message: v.settings.Message, JoinedAt: t.IssuedAt, LobbyAt: v.settings.LobbyAt, OpensAt: v.settings.OpensAt, Now: v.now,
+	}
+	if t.Epoch != v.epoch || !v.ranked() && !v.Bypass() {
+		return p
+	}
+	rank := v.rank(t.Number)
+	if v.ranked() {
+		p.Rank = &rank
+		p.Progress = progress(v.frontier, t.Frontier, rank)
+	}
+	switch state {
+	case Called:
+		p.Progress = 1
+		if !until.IsZero() {
+			p.CallExpiresAt = &until
+		}
+	case Admitted:
+		p.Progress = 1
+		p.PassExpiresAt = &until
+	case Waiting:
+		if v.quiet() && rank >= v.countedNext {
+			return p // joined in the quiet time: its position is not known yet
+		}
+		ahead := uint64(0)
+		if rank >= v.frontier {
+			ahead = v.ahead(rank)
+		}
+		position := ahead + 1
+		p.Ahead, p.Position = &ahead, &position
+		p.ETA = v.eta(ahead)
+	}
+	return p
+}
+
+// progress is how much of the way from the frontier at issue to its rank is done.
+func progress(frontier, issued, rank uint64) float64 {
+	switch {
+	case frontier > rank:
+		return 1
+	case rank <= issued || frontier <= issued:
+		return 0
+	}
+	return float64(frontier-issued) / float64(rank-issued)
+}
+
+// eta is nil where nobody can say: the room stands still.
+func (v *View) eta(ahead uint64) *Band {
+	pace := float64(v.settings.PacePerMin)
+	if v.Phase() != Open || v.Bypass() || pace == 0 {
+		return nil
+	}
+	slow := pace
+	if v.measured && v.pace > 0 {
+		slow = min(pace, v.pace)
+	}
+	seconds := func(n, perMin float64) int { return int(math.Min(math.Ceil(n*60/perMin), 1e6)) }
+	return &Band{Low: seconds(float64(ahead), pace), High: seconds(1.2*float64(ahead+1), slow)}
+}
+
+// askAgain is when a poller should come back: the sooner, the nearer it is.
+func (v *View) askAgain(p Place) time.Duration {
+	longest := time.Duration(v.presenceMillis) * time.Millisecond / 3
+	within := func(d, low, high time.Duration) time.Duration {
+		return max(min(d, high, longest), min(low, longest), time.Second)
+	}
+	switch p.State {
+	case Waiting:
+		if p.ETA != nil {
+			return within(time.Duration(p.ETA.Low)*time.Second/8, 2*time.Second, 15*time.Second)
+		}
+		return within(5*time.Second, 2*time.Second, 15*time.Second)
+	case InLobby:
+		if p.OpensAt != nil {
+			return within(p.OpensAt.Sub(v.now), 2*time.Second, 10*time.Second)
+		}
+		return within(5*time.Second, 2*time.Second, 10*time.Second)
+	case Called, Missed:
+		return 2 * time.Second
+	case Admitted:
+		return 30 * time.Second
+	}
+	return 0
+}
+
+// drawOf makes the record of a draw; it is public from here on.
+func drawOf(secret [32]byte, lobbySize uint64, beacon string) (*Draw, [32]byte) {
+	seed := Seed(secret, lobbySize, beacon)
+	return &Draw{
+		Commitment: Commitment(secret), Secret: hex.EncodeToString(secret[:]), Beacon: beacon, LobbySize: lobbySize,
+		Seed: hex.EncodeToString(seed[:]), Algorithm: DrawAlgorithm,
+	}, seed
+}

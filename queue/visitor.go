@@ -1,0 +1,321 @@
+package queue
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+	"github.com/redis/go-redis/v9"
+
+	"usher/internal/telemetry"
+)
+
+// placesAtOnce is how many places one script call looks up.
+const placesAtOnce = 500
+
+// current is the View that knows the token's epoch: after a reset elsewhere the next
+// tick is brought forward.
+func (l *Line) current(ctx context.Context, t Token) (*View, error) {
+	v := l.View()
+	if v == nil || t.Epoch > v.epoch { // UUIDv7: a later epoch is greater
+		if err := l.tick(ctx); err != nil {
+			return nil, &Unavailable{RetryAfter: retryAfter, Cause: err}
+		}
+		v = l.View()
+	}
+	return v, nil
+}
+
+// Place tells where a place stands and when to ask again. One that waits is answered
+// from the View; only one that the frontier has passed is looked up. A final state is
+// a value: the document says it.
+func (l *Line) Place(ctx context.Context, t Token) (Place, time.Duration, error) {
+	v, err := l.current(ctx, t)
+	if err != nil {
+		return Place{}, 0, err
+	}
+	l.Seen(t)
+	p, known := l.fromView(v, t)
+	if !known {
+		found, err := l.lookUp(ctx, v, []Token{t})
+		if err != nil {
+			return Place{}, 0, err
+		}
+		p = found[0]
+	}
+	return p, v.askAgain(p), nil
+}
+
+// Places tells where many places stand, in at most one round trip. All of them count
+// as seen.
+func (l *Line) Places(ctx context.Context, ts []Token) ([]Place, error) {
+	v := l.View()
+	if v == nil {
+		return nil, &Unavailable{RetryAfter: retryAfter}
+	}
+	l.mu.Lock()
+	for _, t := range ts {
+		l.seen(v, t)
+	}
+	l.mu.Unlock()
+	out := make([]Place, len(ts))
+	var unknown []Token
+	var at []int
+	for i, t := range ts {
+		p, known := l.fromView(v, t)
+		if !known {
+			unknown, at = append(unknown, t), append(at, i)
+			continue
+		}
+		out[i] = p
+	}
+	if len(unknown) == 0 {
+		return out, nil
+	}
+	found, err := l.lookUp(ctx, v, unknown)
+	if err != nil {
+		return nil, err
+	}
+	for i, p := range found {
+		out[at[i]] = p
+	}
+	return out, nil
+}
+
+// fromView answers what the View knows by itself.
+func (l *Line) fromView(v *View, t Token) (Place, bool) {
+	if t.Epoch < v.epoch {
+		return v.place(t, Lapsed, time.Time{}), true
+	}
+	if v.Bypass() {
+		return Place{}, false
+	}
+	if !v.ranked() || t.Epoch > v.epoch {
+		if v.lobbySize == nil && v.left.has(t.Number) {
+			return v.place(t, Left, time.Time{}), true
+		}
+		return v.place(t, InLobby, time.Time{}), true
+	}
+	rank := v.rank(t.Number)
+	switch {
+	case rank < v.frontier:
+		return Place{}, false
+	case v.left.has(rank):
+		return v.place(t, Left, time.Time{}), true
+	}
+	return v.place(t, Waiting, time.Time{}), true
+}
+
+// lookUp asks the store about places that the frontier has passed.
+func (l *Line) lookUp(ctx context.Context, v *View, ts []Token) ([]Place, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTime)
+	defer cancel()
+	var chunks [][]any
+	for i := 0; i < len(ts); i += placesAtOnce {
+		args := []any{l.now(), v.epoch}
+		for _, t := range ts[i:min(i+placesAtOnce, len(ts))] {
+			args = append(args, v.rank(t.Number), l.ring.SessionID(l.room, t.Epoch, t.Number))
+		}
+		chunks = append(chunks, args)
+	}
+	var answers []*redis.Cmd
+	run := func(p redis.Pipeliner) error {
+		answers = answers[:0]
+		for _, args := range chunks {
+			answers = append(answers, p.EvalSha(ctx, placesScript.Hash(), l.keys, args...))
+		}
+		return nil
+	}
+	_, err := l.rdb.Pipelined(ctx, run)
+	if isNoScript(err) {
+		if err = loadPiped(ctx, l.rdb); err == nil {
+			_, err = l.rdb.Pipelined(ctx, run)
+		}
+	}
+	if err != nil {
+		return nil, &Unavailable{RetryAfter: retryAfter, Cause: err}
+	}
+	out := make([]Place, 0, len(ts))
+	for _, answer := range answers {
+		list, err := answer.StringSlice()
+		if err != nil {
+			return nil, &Unavailable{RetryAfter: retryAfter, Cause: err}
+		}
+		rest := ts[len(out):]
+		rest = rest[:min(len(rest), placesAtOnce)]
+		if list[0] == "none" {
+			return nil, &Unavailable{RetryAfter: retryAfter, Cause: errNoRoom}
+		}
+		for i, t := range rest {
+			if list[0] == "epoch" {
+				out = append(out, v.place(t, Lapsed, time.Time{}))
+				continue
+			}
+			ms, _ := strconv.ParseInt(list[2+2*i], 10, 64)
+			out = append(out, v.standing(t, list[1+2*i], time.UnixMilli(ms).UTC()))
+		}
+	}
+	return out, nil
+}
+
+// standing turns a word of lib.lua into the place's document.
+func (v *View) standing(t Token, word string, until time.Time) Place {
+	switch word {
+	case "admitted":
+		return v.place(t, Admitted, until)
+	case "left":
+		return v.place(t, Left, until)
+	case "lapsed":
+		return v.place(t, Lapsed, until)
+	}
+	if v.Bypass() { // everyone is admitted: whoever has no session yet may claim one
+		return v.place(t, Called, time.Time{})
+	}
+	switch word {
+	case "called":
+		return v.place(t, Called, until)
+	case "missed", "absent":
+		return v.place(t, Missed, until)
+	}
+	return v.place(t, Waiting, until)
+}
+
+// Claim gives the session of a called place; repeated, the same session with the same
+// end. In bypass every place may claim. Errors: ErrNotCalled, ErrLapsed, *Unavailable.
+func (l *Line) Claim(ctx context.Context, t Token) (Session, error) {
+	v, err := l.current(ctx, t)
+	if err != nil {
+		return Session{}, err
+	}
+	switch {
+	case t.Epoch < v.epoch:
+		return Session{}, ErrLapsed
+	case !v.ranked() && !v.Bypass():
+		return Session{}, ErrNotCalled
+	}
+	ctx, cancel := context.WithTimeout(ctx, callTime)
+	defer cancel()
+	id := l.ring.SessionID(l.room, t.Epoch, t.Number)
+	answer, err := claimScript.Run(ctx, l.rdb, l.keys, l.now(), t.Epoch, v.rank(t.Number), id).Slice()
+	if err != nil {
+		return Session{}, &Unavailable{RetryAfter: retryAfter, Cause: err}
+	}
+	switch answer[0] {
+	case "ok":
+	case "not-called":
+		return Session{}, ErrNotCalled
+	case "lapsed", "epoch":
+		return Session{}, ErrLapsed
+	default:
+		return Session{}, &Unavailable{RetryAfter: retryAfter, Cause: errNoRoom}
+	}
+	at := func(i int) time.Time {
+		s, _ := answer[i].(string)
+		ms, _ := strconv.ParseInt(s, 10, 64)
+		return time.UnixMilli(ms).UTC()
+	}
+	s := Session{ID: id, Issued: at(2), Expires: at(1)}
+	if n, _ := answer[3].(int64); n == 1 {
+		telemetry.RoomAdmitted.WithLabelValues(l.room).Inc()
+	}
+	l.remember(t, s)
+	return s, nil
+}
+
+// remember keeps the session for a store that loses it; expired ones make room.
+func (l *Line) remember(t Token, s Session) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.given) >= l.prune {
+		for id, g := range l.given {
+			if !g.till.After(s.Issued) {
+				delete(l.given, id)
+			}
+		}
+		l.prune = max(1024, 2*len(l.given)) // so that pruning costs little a session
+	}
+	if len(l.given) < maxGiven {
+		l.given[s.ID] = given{epoch: t.Epoch, number: t.Number, till: s.Expires}
+	}
+}
+
+// Release ends a session; one that has ended already is no error.
+func (l *Line) Release(ctx context.Context, session string) error {
+	l.mu.Lock()
+	delete(l.given, session)
+	l.mu.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, callTime)
+	defer cancel()
+	if err := releaseScript.Run(ctx, l.rdb, l.keys, l.now(), session).Err(); err != nil {
+		return &Unavailable{RetryAfter: retryAfter, Cause: err}
+	}
+	return nil
+}
+
+// Leave takes a place out of the line for good. Whoever was admitted keeps the session.
+func (l *Line) Leave(ctx context.Context, t Token) error {
+	v, err := l.current(ctx, t)
+	if err != nil || t.Epoch < v.epoch {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, callTime)
+	defer cancel()
+	space := "rank"
+	if v.numbers() {
+		space = "number"
+	}
+	word, err := leaveScript.Run(ctx, l.rdb, l.keys, l.now(), t.Epoch, v.rank(t.Number), l.ring.SessionID(l.room, t.Epoch, t.Number), space).Text()
+	switch {
+	case err != nil:
+		return &Unavailable{RetryAfter: retryAfter, Cause: err}
+	case word == "busy" || word == "none":
+		return &Unavailable{RetryAfter: time.Second}
+	}
+	return nil
+}
+
+// Return brings a missed place back, once and within the return window. For a place
+// that is not missed it changes nothing.
+func (l *Line) Return(ctx context.Context, t Token) (Place, error) {
+	v, err := l.current(ctx, t)
+	if err != nil {
+		return Place{}, err
+	}
+	if t.Epoch == v.epoch && v.ranked() {
+		ctx, cancel := context.WithTimeout(ctx, callTime)
+		defer cancel()
+		err := returnScript.Run(ctx, l.rdb, l.keys, l.now(), t.Epoch, v.rank(t.Number), l.ring.SessionID(l.room, t.Epoch, t.Number)).Err()
+		if err != nil {
+			return Place{}, &Unavailable{RetryAfter: retryAfter, Cause: err}
+		}
+	}
+	p, _, err := l.Place(ctx, t)
+	return p, err
+}
+
+// Receipt is an EdDSA-signed JWT that proves number, epoch, commitment and time of a
+// place without being one.
+func (l *Line) Receipt(t Token) (string, error) {
+	kid, private := l.ring.PassKey()
+	token := jwt.NewWithClaims(jwt.SigningMethodEdDSA, jwt.MapClaims{
+		"iss": "usher-receipt", // no pass: its issuer differs
+		"sub": t.Room, "number": t.Number, "epoch": t.Epoch, "commitment": t.Commitment,
+		"joined_at": t.IssuedAt.Format(time.RFC3339Nano), "iat": t.IssuedAt.Unix(),
+	})
+	token.Header["kid"] = kid
+	signed, err := token.SignedString(private)
+	if err != nil {
+		return "", fmt.Errorf("sign receipt: %w", err)
+	}
+	return signed, nil
+}
+
+// DrawRecord is the public record of the draw, once it is in force.
+func (l *Line) DrawRecord() (Draw, bool) {
+	if v := l.View(); v != nil && v.draw != nil {
+		return *v.draw, true
+	}
+	return Draw{}, false
+}
