@@ -14,7 +14,7 @@ import (
 // WaitingRoom is what the waiting page shows: a room, and the visitor's place
 // in it where there is one.
 type WaitingRoom struct {
-	Room, Title, Message, Phase, State string
+	Room, Title, Message, Phase, State string // Room is "" where there is none
 	Joined                             bool
 	Position, Ahead                    *uint64
 	Waiting                            uint64
@@ -41,7 +41,8 @@ type word struct{ Key, Headline, Text string }
 // words are all sentences of the waiting page. The script reads them from the
 // page, so that they are written once.
 var words = []word{
-	{"scheduled", "The waiting room is not open yet", "It opens {opens}. Keep this page open and you will be let in by itself."},
+	{"unknown", "There is no waiting room here", "The link may be old or mistyped. The box office knows the way."},
+	{"scheduled", "The waiting room is not open yet", "The line starts {opens}. Keep this page open; you will get a place by itself."},
 	{"new", "There is a line", "Join it and keep this page open. We will let you in when it is your turn."},
 	{"lobby", "You’re in", "The line starts moving {opens}. Keep this page open; nothing else is needed."},
 	{"waiting", "You’re in line", "Keep this page open. We will let you in when it is your turn."},
@@ -61,6 +62,8 @@ var words = []word{
 func (p WaitingRoom) key() string {
 	stopped := p.Phase == "paused" || p.Phase == "closed" || p.Phase == "sold_out"
 	switch {
+	case p.Room == "":
+		return "unknown"
 	case p.Joined && stopped && (p.State == "waiting" || p.State == "lobby"):
 		return p.Phase
 	case p.Joined:

@@ -124,6 +124,8 @@ func TestWaitingPageInEveryState(t *testing.T) {
 		}, []string{"your turn", "/rooms/arena/enter?", "1 December, 18:00 UTC"}, []string{"/join", "1,234"}},
 		{"called while paused", func(p WaitingRoom) WaitingRoom { p.Phase, p.State, p.Joined = "paused", "called", true; return p },
 			[]string{"your turn", "/enter"}, nil},
+		{"no such room", func(p WaitingRoom) WaitingRoom { p.Room, p.Phase = "", "closed"; return p },
+			[]string{"no waiting room here", `href="/"`}, []string{"/join", "/enter", "<script"}},
 		{"scheduled", func(p WaitingRoom) WaitingRoom { p.Phase, p.OpensAt = "scheduled", &opens; return p },
 			[]string{"not open yet", "18:00 UTC on 1 December"}, []string{"/join", "{opens}"}},
 		{"lobby", func(p WaitingRoom) WaitingRoom {

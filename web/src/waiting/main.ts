@@ -171,7 +171,7 @@ async function watchRoom(): Promise<void> {
   try {
     const { body, pause } = await askWithPause<Room>(path("rooms", room));
     if (body.phase !== "scheduled" && body.phase !== "closed" && body.phase !== "sold_out") return join();
-    show(body.phase, body.phase === "scheduled" ? (body.lobby_at ?? body.opens_at) : null);
+    show(body.phase, body.opens_at);
     setTimeout(watchRoom, (pause ?? 5 + Math.random() * 5) * 1000);
   } catch (cause) {
     fault(cause, watchRoom);
@@ -221,10 +221,9 @@ async function prices() {
   el("prices").hidden = body.rows.length === 0;
 }
 
-el("join").addEventListener("submit", async (event) => {
+el("join").addEventListener("submit", (event) => {
   event.preventDefault();
-  if (page.dataset.key === "over") await ask("DELETE", path("rooms", room, "place")).catch(() => {});
-  await join();
+  void join();
 });
 el("enter").addEventListener("submit", (event) => {
   event.preventDefault();
