@@ -113,7 +113,7 @@ func (r *planReader) read() error {
 	err := r.object("body", func(key string) error {
 		switch key {
 		case "name":
-			return r.decode("body.name", &r.plan.Name)
+			return r.word("body.name", &r.plan.Name)
 		case "size":
 			return r.size()
 		case "categories":
@@ -188,8 +188,11 @@ func (r *planReader) size() error {
 		return r.stop("body.size", "is given twice")
 	}
 	r.sized = true
-	var size struct{ Width, Height *float64 }
-	if err := r.decode("body.size", &size); err != nil {
+	var size struct {
+		Width  *float64 `json:"width"`
+		Height *float64 `json:"height"`
+	}
+	if ok, err := r.decode("body.size", &size); !ok {
 		return err
 	}
 	for _, side := range []struct {
@@ -207,8 +210,11 @@ func (r *planReader) size() error {
 }
 
 func (r *planReader) category(at string, _ int) error {
-	var c struct{ Name, Color string }
-	if err := r.decode(at, &c); err != nil {
+	var c struct {
+		Name  string `json:"name"`
+		Color string `json:"color"`
+	}
+	if ok, err := r.decode(at, &c); !ok {
 		return err
 	}
 	r.text(at+".name", c.Name, 1, 80)
@@ -226,7 +232,7 @@ func (r *planReader) zone(at string, i int) error {
 	err := r.object(at, func(key string) error {
 		switch key {
 		case "name":
-			return r.decode(at+".name", &r.plan.Zones[i])
+			return r.word(at+".name", &r.plan.Zones[i])
 		case "position":
 			return r.position(at+".position", &r.zoneAt[i])
 		case "rows":
@@ -250,7 +256,7 @@ func (r *planReader) row(at string, zone int) error {
 	err := r.object(at, func(key string) error {
 		switch key {
 		case "row_number":
-			return r.decode(at+".row_number", &r.plan.Rows[n].Label)
+			return r.word(at+".row_number", &r.plan.Rows[n].Label)
 		case "position":
 			return r.position(at+".position", &r.rowAt[n])
 		case "seats":
@@ -273,7 +279,8 @@ func (r *planReader) seat(at string, row int) error {
 		Position   *rawPoint `json:"position"`
 		Accessible bool      `json:"accessible"`
 	}
-	if err := r.decode(at, &s); err != nil {
+	if ok, err := r.decode(at, &s); !ok {
+		r.plan.Seats = append(r.plan.Seats, Seat{Row: row}) // counts towards the bound
 		return err
 	}
 	if r.text(at+".seat_guid", s.GUID, 1, 128) {
@@ -303,15 +310,18 @@ func (r *planReader) seat(at string, row int) error {
 	return nil
 }
 
-type rawPoint struct{ X, Y *float64 }
+type rawPoint struct {
+	X *float64 `json:"x"`
+	Y *float64 `json:"y"`
+}
 
 func (r *planReader) position(at string, into *Point) error {
 	var p *rawPoint
-	if err := r.decode(at, &p); err != nil {
-		return err
+	ok, err := r.decode(at, &p)
+	if ok {
+		r.point(at, p, into)
 	}
-	r.point(at, p, into)
-	return nil
+	return err
 }
 
 func (r *planReader) point(at string, p *rawPoint, into *Point) {
@@ -395,17 +405,24 @@ func (r *planReader) array(at string, bound int, element func(at string, i int) 
 	return err
 }
 
-// decode reads one value; one of the wrong type is a fault and reading goes on.
-func (r *planReader) decode(at string, into any) error {
-	err := r.dec.Decode(into)
+// decode reads one value; one of the wrong type is a fault, ok is false, and reading
+// may go on after it.
+func (r *planReader) decode(at string, into any) (ok bool, err error) {
+	err = r.dec.Decode(into)
 	var wrong *json.UnmarshalTypeError
 	if errors.As(err, &wrong) {
 		if wrong.Field != "" {
 			at += "." + wrong.Field
 		}
 		r.fault(at, "must be %s", jsonKind(wrong.Type))
-		return nil
+		return false, nil
 	}
+	return err == nil, err
+}
+
+// word is decode of a text whose bounds are checked later.
+func (r *planReader) word(at string, into *string) error {
+	_, err := r.decode(at, into)
 	return err
 }
 

@@ -16,10 +16,19 @@ type rawArea struct {
 		Color    string    `json:"color"`
 		Position *rawPoint `json:"position"`
 	} `json:"text"`
-	Rectangle *struct{ Width, Height float64 } `json:"rectangle"`
-	Circle    *struct{ Radius float64 }        `json:"circle"`
-	Ellipse   *struct{ Radius rawPoint }       `json:"ellipse"`
-	Polygon   *struct{ Points []rawPoint }     `json:"polygon"`
+	Rectangle *struct {
+		Width  float64 `json:"width"`
+		Height float64 `json:"height"`
+	} `json:"rectangle"`
+	Circle *struct {
+		Radius float64 `json:"radius"`
+	} `json:"circle"`
+	Ellipse *struct {
+		Radius rawPoint `json:"radius"`
+	} `json:"ellipse"`
+	Polygon *struct {
+		Points []rawPoint `json:"points"`
+	} `json:"polygon"`
 }
 
 func (r *planReader) area(at string, zone int) error {
@@ -27,7 +36,7 @@ func (r *planReader) area(at string, zone int) error {
 		return r.stop(at, "more than %d areas", maxAreas)
 	}
 	var a rawArea
-	if err := r.decode(at, &a); err != nil {
+	if ok, err := r.decode(at, &a); !ok {
 		return err
 	}
 	if r.text(at+".uuid", a.UUID, 1, 64) {
