@@ -22,8 +22,10 @@ type Actor struct{ ID, Name, RequestID string }
 var slug = regexp.MustCompile(`^[a-z0-9-]{1,40}$`)
 
 const (
-	// ceilingWait is how long a new room or epoch waits for its first ceiling.
-	ceilingWait = 2 * time.Second
+	// recorderWait is how long making a room waits for the Recorder to have looked, and
+	// ceilingWait how long a new room or epoch waits for its first ceiling.
+	recorderWait = 3 * time.Second
+	ceilingWait  = 2 * time.Second
 	// changeAttempts bounds how often a change is tried against concurrent ones.
 	changeAttempts = 10
 )
@@ -106,6 +108,9 @@ func (h *Hall) tryConfigure(ctx context.Context, room string, patch Patch, by Ac
 			// The store has lost the room: it will be restored, never made anew.
 			return false, false, &Unavailable{RetryAfter: retryAfter, Cause: errNoRoom}
 		}
+		if err := h.awaitRecorder(ctx); err != nil {
+			return false, false, err
+		}
 		if err := h.cfg.Redis.SAdd(ctx, roomsKey, room).Err(); err != nil {
 			return false, false, away(err)
 		}
@@ -140,6 +145,29 @@ func (s Settings) flat() []any {
 		"lobby_at", at(s.LobbyAt), "opens_at", at(s.OpensAt), "closes_at", at(s.ClosesAt),
 		"pace", s.PacePerMin, "capacity", s.Capacity, "session_ttl", s.SessionTTL * 1000, "call_ttl", s.CallTTL * 1000,
 		"return_window", s.ReturnWindow * 1000, "presence_ttl", s.PresenceTTL * 1000, "beacon", s.Beacon,
+	}
+}
+
+// awaitRecorder waits until the Recorder has brought back whatever an emptied store has
+// lost, so that no room is made anew that only waits for its restore.
+func (h *Hall) awaitRecorder(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, recorderWait)
+	defer cancel()
+	ticker := time.NewTicker(25 * time.Millisecond)
+	defer ticker.Stop()
+	for {
+		n, err := h.cfg.Redis.Exists(ctx, recordedKey).Result()
+		if n == 1 {
+			return nil
+		}
+		if err == nil {
+			err = errors.New("no worker records rooms")
+		}
+		select {
+		case <-ctx.Done():
+			return &Unavailable{RetryAfter: retryAfter, Cause: err}
+		case <-ticker.C:
+		}
 	}
 }
 

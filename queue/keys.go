@@ -4,6 +4,7 @@ package queue
 const (
 	roomsKey      = "usher:rooms"       // set of the names of all rooms
 	eventRoomsKey = "usher:event-rooms" // hash: event → room ("" for none); booking writes it
+	recordedKey   = "usher:recorded"    // set once the Recorder has brought back what Redis lost
 	releasesKey   = "usher:releases"    // stream of booking's {room, session}: orders paid
 )
 

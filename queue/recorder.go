@@ -2,19 +2,370 @@ package queue
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/redis/go-redis/v9"
-	"log/slog"
+
 	"usher/internal/keyring"
+	"usher/internal/operator"
+	"usher/internal/postgres"
 )
 
+const (
+	// headroom is how far above the next number a ceiling is set, and half of it when it
+	// is raised: minutes of the hardest rush without Postgres.
+	headroom = 1 << 19
+	// recordEvery is how often the Recorder looks; a draw and a new room wait for it.
+	recordEvery = 100 * time.Millisecond
+	// checkpointEvery is how old a checkpoint may be.
+	checkpointEvery = time.Second
+	// changesAtOnce bounds the changes of one room, and the releases, taken in one pass.
+	changesAtOnce = 200
+)
+
+// RecorderConfig is what a Recorder needs.
 type RecorderConfig struct {
 	Redis redis.UniversalClient
 	DB    *pgxpool.Pool
 	Ring  *keyring.Ring
-	Log   *slog.Logger
-}
-type Recorder struct{}
+	// Log is slog.Default() when nil.
+	Log *slog.Logger
 
-func NewRecorder(cfg RecorderConfig) *Recorder    { return &Recorder{} }
-func (r *Recorder) Run(ctx context.Context) error { return nil }
+	clock func() int64 // room time in milliseconds, in tests
+}
+
+// Recorder keeps Postgres' record of the rooms: settings, epochs, ceilings, draws,
+// checkpoints and operators' changes. It brings rooms back that Redis has lost, and
+// ends the sessions that booking releases. Several may run: each step is one
+// conditional statement that a second one leaves as it is.
+type Recorder struct {
+	cfg   RecorderConfig
+	rooms map[string]*recorded // all rooms ever seen; nil before Postgres was read
+}
+
+// recorded is what this Recorder knows to be in Postgres.
+type recorded struct {
+	epoch, revision string
+	figures         string
+	checkpointed    time.Time
+}
+
+// NewRecorder makes a Recorder; Run does its work.
+func NewRecorder(cfg RecorderConfig) *Recorder {
+	if cfg.Log == nil {
+		cfg.Log = slog.Default()
+	}
+	return &Recorder{cfg: cfg}
+}
+
+// Run records until ctx ends. A store that does not answer is no reason to stop.
+func (r *Recorder) Run(ctx context.Context) error {
+	for failing := false; ; {
+		err := r.step(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case err != nil && !failing:
+			r.cfg.Log.ErrorContext(ctx, "record rooms", "error", err)
+		case err == nil && failing:
+			r.cfg.Log.InfoContext(ctx, "rooms are recorded again")
+		}
+		failing = err != nil
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(max(recordEvery, time.Duration(len(r.rooms))*2*time.Millisecond)):
+		}
+	}
+}
+
+// step looks at every room once. One room's failure does not keep the others.
+func (r *Recorder) step(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	names, err := r.cfg.Redis.SMembers(ctx, roomsKey).Result()
+	if err != nil {
+		return fmt.Errorf("list rooms: %w", err)
+	}
+	if r.rooms == nil {
+		if err := r.readRooms(ctx); err != nil {
+			return err
+		}
+	}
+	for _, name := range names {
+		if r.rooms[name] == nil {
+			r.rooms[name] = &recorded{}
+		}
+	}
+	var faults []error
+	for _, name := range slices.Sorted(maps.Keys(r.rooms)) {
+		if err := r.room(ctx, name, r.rooms[name]); err != nil {
+			faults = append(faults, fmt.Errorf("room %s: %w", name, err))
+		}
+	}
+	if len(faults) == 0 {
+		if err := r.cfg.Redis.Set(ctx, recordedKey, 1, 0).Err(); err != nil {
+			faults = append(faults, fmt.Errorf("say that rooms are recorded: %w", err))
+		}
+	}
+	if err := r.releases(ctx); err != nil {
+		faults = append(faults, err)
+	}
+	return errors.Join(faults...)
+}
+
+// readRooms learns which rooms there were.
+func (r *Recorder) readRooms(ctx context.Context) error {
+	rows, err := r.cfg.DB.Query(ctx, `SELECT room FROM rooms`)
+	if err != nil {
+		return fmt.Errorf("read rooms: %w", err)
+	}
+	names, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return fmt.Errorf("read rooms: %w", err)
+	}
+	r.rooms = make(map[string]*recorded, len(names))
+	for _, name := range names {
+		r.rooms[name] = &recorded{}
+	}
+	return nil
+}
+
+// room records one room.
+func (r *Recorder) room(ctx context.Context, name string, known *recorded) error {
+	pipe := r.cfg.Redis.Pipeline()
+	stateCmd := pipe.HGetAll(ctx, keyOf(name, "state"))
+	settingsCmd := pipe.Get(ctx, keyOf(name, "settings"))
+	changesCmd := pipe.XRangeN(ctx, keyOf(name, "changes"), "-", "+", changesAtOnce)
+	if _, err := pipe.Exec(ctx); err != nil && !errors.Is(err, redis.Nil) {
+		return fmt.Errorf("read: %w", err)
+	}
+	state := stateCmd.Val()
+	if state["epoch"] == "" {
+		*known = recorded{}
+		return r.restore(ctx, name)
+	}
+	if known.epoch != state["epoch"] || known.revision != state["rev"] {
+		// The settings may be newer than the revision read: the next step writes those again.
+		if err := r.settings(ctx, name, state, settingsCmd.Val()); err != nil {
+			return err
+		}
+		known.epoch, known.revision = state["epoch"], state["rev"]
+	}
+	if err := r.ceiling(ctx, name, state); err != nil {
+		return err
+	}
+	if state["lobby_size"] != "" && state["draw_durable"] != "1" {
+		if err := r.draw(ctx, name, state); err != nil {
+			return err
+		}
+	}
+	if err := r.changes(ctx, name, changesCmd.Val()); err != nil {
+		return err
+	}
+	return r.checkpoint(ctx, name, state, known)
+}
+
+func number(state map[string]string, field string) int64 {
+	n, err := strconv.ParseInt(state[field], 10, 64)
+	if err != nil {
+		return 0 // absent: not needed yet in this epoch
+	}
+	return n
+}
+
+func roomTime(state map[string]string) time.Time { return time.UnixMilli(number(state, "time")).UTC() }
+
+// settings records the settings and the epoch in force. An epoch is a UUIDv7, so that a
+// later one is greater; what is older than the row is left.
+func (r *Recorder) settings(ctx context.Context, name string, state map[string]string, settings string) error {
+	epoch, err := uuid.Parse(state["epoch"])
+	if err != nil {
+		return fmt.Errorf("epoch: %w", err)
+	}
+	return postgres.Retry(ctx, r.cfg.DB, func(tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, `
+			INSERT INTO rooms AS r (room, settings, revision, epoch, updated_at) VALUES ($1, $2, $3, $4, $5)
+			ON CONFLICT (room) DO UPDATE SET settings = EXCLUDED.settings, revision = EXCLUDED.revision,
+				epoch = EXCLUDED.epoch, updated_at = EXCLUDED.updated_at
+			WHERE (EXCLUDED.epoch, EXCLUDED.revision) > (r.epoch, r.revision)`,
+			name, json.RawMessage(settings), number(state, "rev"), epoch, roomTime(state))
+		if err != nil {
+			return fmt.Errorf("record settings: %w", err)
+		}
+		_, err = tx.Exec(ctx, `
+			INSERT INTO room_epochs (room, epoch, commitment, ceiling, started_at) VALUES ($1, $2, $3, 0, $4)
+			ON CONFLICT (room, epoch) DO NOTHING`, name, epoch, state["commitment"], roomTime(state))
+		if err != nil {
+			return fmt.Errorf("record epoch: %w", err)
+		}
+		return nil
+	})
+}
+
+// ceiling reserves numbers ahead: first for good, then for the scripts.
+func (r *Recorder) ceiling(ctx context.Context, name string, state map[string]string) error {
+	next, ceiling := number(state, "next"), number(state, "ceiling")
+	if ceiling-next >= headroom/2 {
+		return nil
+	}
+	err := postgres.Retry(ctx, r.cfg.DB, func(tx pgx.Tx) error {
+		return tx.QueryRow(ctx, `
+			UPDATE room_epochs SET ceiling = greatest(ceiling, $3) WHERE room = $1 AND epoch = $2 RETURNING ceiling`,
+			name, state["epoch"], next+headroom).Scan(&ceiling)
+	})
+	if err != nil {
+		return fmt.Errorf("reserve numbers: %w", err)
+	}
+	return r.durable(ctx, name, state["epoch"], ceiling, "")
+}
+
+// draw records the one draw of an epoch. A draw that differs from the record is never
+// put into force: the room waits for an operator.
+func (r *Recorder) draw(ctx context.Context, name string, state map[string]string) error {
+	var size int64
+	var beacon string
+	err := postgres.Retry(ctx, r.cfg.DB, func(tx pgx.Tx) error {
+		return tx.QueryRow(ctx, `
+			INSERT INTO room_draws AS d (room, epoch, lobby_size, beacon, recorded_at) VALUES ($1, $2, $3, $4, $5)
+			ON CONFLICT (room, epoch) DO UPDATE SET lobby_size = d.lobby_size RETURNING lobby_size, beacon`,
+			name, state["epoch"], number(state, "lobby_size"), state["beacon"], roomTime(state)).Scan(&size, &beacon)
+	})
+	if err != nil {
+		return fmt.Errorf("record draw: %w", err)
+	}
+	if size != number(state, "lobby_size") || beacon != state["beacon"] {
+		return fmt.Errorf("epoch %s was drawn before with another lobby (%d): reset the room", state["epoch"], size)
+	}
+	return r.durable(ctx, name, state["epoch"], "", size)
+}
+
+func (r *Recorder) now() string {
+	if r.cfg.clock == nil {
+		return "0"
+	}
+	return strconv.FormatInt(r.cfg.clock(), 10)
+}
+
+func (r *Recorder) durable(ctx context.Context, name, epoch string, ceiling, lobbySize any) error {
+	if err := durableScript.Run(ctx, r.cfg.Redis, keysOf(name), r.now(), epoch, ceiling, lobbySize).Err(); err != nil {
+		return fmt.Errorf("say what is durable: %w", err)
+	}
+	return nil
+}
+
+// changes moves operators' changes to the audit log. Their ids make a second time harmless.
+func (r *Recorder) changes(ctx context.Context, name string, entries []redis.XMessage) error {
+	if len(entries) == 0 {
+		return nil
+	}
+	err := postgres.Retry(ctx, r.cfg.DB, func(tx pgx.Tx) error {
+		for _, e := range entries {
+			text := func(field string) string { s, _ := e.Values[field].(string); return s }
+			id, err := uuid.Parse(text("id"))
+			if err != nil {
+				r.cfg.Log.ErrorContext(ctx, "a change without an id is dropped", "room", name, "entry", e.ID)
+				continue
+			}
+			doc := func(field string) json.RawMessage {
+				if s := text(field); s != "" && s != "null" {
+					return json.RawMessage(s)
+				}
+				return nil
+			}
+			ms, _ := strconv.ParseInt(text("at"), 10, 64) // ours: written by lib.lua
+			err = operator.Record(ctx, tx, operator.Change{
+				ID: id, At: time.UnixMilli(ms).UTC(), Actor: text("actor"), ActorID: text("actor_id"), Act: text("act"),
+				Subject: "room/" + name, Before: doc("before"), After: doc("after"), RequestID: text("request_id"),
+			})
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	ids := make([]string, len(entries))
+	for i, e := range entries {
+		ids[i] = e.ID
+	}
+	if err := r.cfg.Redis.XDel(ctx, keyOf(name, "changes"), ids...).Err(); err != nil {
+		return fmt.Errorf("drop recorded changes: %w", err)
+	}
+	return nil
+}
+
+// inCheckpoint are the fields that a room is restored with.
+var inCheckpoint = []string{
+	"next", "frontier", "base", "clock", "open", "returning", "missed", "called_total", "admitted_total", "lapsed_total", "left_total", "sold_out",
+}
+
+// checkpoint records the figures, at most once a second and only when they moved.
+func (r *Recorder) checkpoint(ctx context.Context, name string, state map[string]string, known *recorded) error {
+	if time.Since(known.checkpointed) < checkpointEvery {
+		return nil
+	}
+	figures := make(map[string]string, len(inCheckpoint)+1)
+	for _, field := range inCheckpoint {
+		figures[field] = state[field]
+	}
+	moved, err := json.Marshal(figures)
+	if err != nil {
+		return fmt.Errorf("checkpoint: %w", err)
+	}
+	sessions, err := r.cfg.Redis.ZCard(ctx, keyOf(name, "sessions")).Result()
+	if err != nil {
+		return fmt.Errorf("count sessions: %w", err)
+	}
+	known.checkpointed = time.Now()
+	text := string(moved) + strconv.FormatInt(sessions, 10)
+	if text == known.figures {
+		return nil
+	}
+	figures["sessions"] = strconv.FormatInt(sessions, 10)
+	err = postgres.Retry(ctx, r.cfg.DB, func(tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, `
+			INSERT INTO room_checkpoints AS c (room, epoch, taken_at, figures) VALUES ($1, $2, $3, $4)
+			ON CONFLICT (room, epoch) DO UPDATE SET taken_at = EXCLUDED.taken_at, figures = EXCLUDED.figures
+			WHERE c.taken_at < EXCLUDED.taken_at`, name, state["epoch"], roomTime(state), figures)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("checkpoint: %w", err)
+	}
+	known.figures = text
+	return nil
+}
+
+// releases ends the sessions whose orders are paid.
+func (r *Recorder) releases(ctx context.Context) error {
+	entries, err := r.cfg.Redis.XRangeN(ctx, releasesKey, "-", "+", changesAtOnce).Result()
+	if err != nil {
+		return fmt.Errorf("read releases: %w", err)
+	}
+	for _, e := range entries {
+		room, _ := e.Values["room"].(string)
+		session, _ := e.Values["session"].(string)
+		if slug.MatchString(room) {
+			if err := releaseScript.Run(ctx, r.cfg.Redis, keysOf(room), r.now(), session).Err(); err != nil {
+				return fmt.Errorf("release a session: %w", err)
+			}
+		}
+		if err := r.cfg.Redis.XDel(ctx, releasesKey, e.ID).Err(); err != nil {
+			return fmt.Errorf("drop a release: %w", err)
+		}
+	}
+	return nil
+}

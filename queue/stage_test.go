@@ -2,6 +2,7 @@ package queue
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
 	"sync/atomic"
@@ -29,6 +30,9 @@ func newStage(t *testing.T, gateways int) *stage {
 	t.Helper()
 	s := &stage{t: t, rdb: devtest.Redis(t), ring: keyring.Generate(start), clock: &atomic.Int64{}}
 	s.clock.Store(start.UnixMilli())
+	if err := s.rdb.Set(context.Background(), recordedKey, 1, 0).Err(); err != nil {
+		t.Fatal(err)
+	}
 	for range gateways {
 		s.gateway()
 	}
@@ -161,3 +165,5 @@ func (s *stage) states(ts []Token) (out []State) {
 	}
 	return out
 }
+
+func sprint(v any) string { return fmt.Sprint(v) }

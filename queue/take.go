@@ -39,11 +39,11 @@ func (l *Line) take(ctx context.Context, before *View, a admission) (*View, int,
 
 // round is one round trip of take. right tells that the bits fit the state.
 func (l *Line) round(ctx context.Context, before *View, at readFrom, a admission, again bool) (v *View, right bool, made int, err error) {
-	var revision string
+	var revision, seenEpoch string
 	var seenFrontier, seenNext uint64
 	readCounted, readLeft := true, true
 	if before != nil {
-		revision, seenFrontier, seenNext = before.revision, before.frontier, before.next
+		revision, seenEpoch, seenFrontier, seenNext = before.revision, before.epoch, before.frontier, before.next
 		if !again {
 			large := before.countedNext-min(before.frontier, before.countedNext) > 8*largeBitmap
 			readCounted = before.ranked() && (!large || before.counted == nil || time.Since(l.readAt) >= time.Second)
@@ -57,7 +57,7 @@ func (l *Line) round(ctx context.Context, before *View, at readFrom, a admission
 		if sent != nil {
 			marked = p.EvalSha(ctx, markScript.Hash(), l.keys, append([]any{l.now()}, sent.args...)...)
 		}
-		advanced = p.EvalSha(ctx, advanceScript.Hash(), l.keys, l.now(), revision, at.epoch, seenFrontier, seenNext,
+		advanced = p.EvalSha(ctx, advanceScript.Hash(), l.keys, l.now(), revision, seenEpoch, seenFrontier, seenNext,
 			a.count, a.id, a.by.Name, a.by.ID, a.by.RequestID)
 		if readCounted {
 			counted = p.GetRange(ctx, keyOf(l.room, "counted"), int64(at.start/8), -1)
