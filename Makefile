@@ -6,7 +6,7 @@ SHELL := /bin/sh
 
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 # gin's msgpack renderer is half of gin's weight and nobody asks for it.
-GOBUILD := go build -tags nomsgpack -trimpath -ldflags '-s -w -X main.version=$(VERSION)'
+GOBUILD := go build -tags nomsgpack -ldflags '-s -w -X main.version=$(VERSION)'
 export CHROMIUM ?= $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
 
 WEB := $(shell find web/src web/public -type f) $(wildcard web/*.html web/*.js web/*.json)

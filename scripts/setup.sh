@@ -14,7 +14,7 @@ have_postgres() {
 	return 1
 }
 have_browser() { [ -n "${CHROMIUM:-}" ] && [ -x "$CHROMIUM" ] || have chromium || have chromium-browser || have google-chrome; }
-have_node() { have npm && have node && node -e 'process.exit(+process.versions.node.split(".")[0] < 20)'; }
+have_node() { have npm && have node && node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)'; }
 
 as_root() {
 	if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi

@@ -1,0 +1,140 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+
+	"github.com/alecthomas/kong"
+
+	"usher/booking"
+	"usher/internal/keyring"
+	"usher/queue"
+)
+
+// core are the settings of the box office, in a process of its own or in dev.
+type core struct {
+	Sandbox   bool   `help:"Offer the sandbox payment provider; its orders are marked test."`
+	PublicURL string `default:"http://localhost:8080" help:"The shop's address as buyers see it; links in mail begin with it."`
+}
+
+// mailing says how mail leaves.
+type mailing struct {
+	MailDir  string `placeholder:"DIR" xor:"mail" help:"Write mail as .eml files into this folder."`
+	SMTPURL  string `name:"smtp-url" placeholder:"URL" xor:"mail" secret:"url" help:"Send mail by smtp:// or smtps://user:password@host:port."`
+	MailFrom string `default:"Usher <tickets@localhost>" help:"The sender of mail."`
+}
+
+func (m mailing) config() booking.MailConfig {
+	return booking.MailConfig{Dir: m.MailDir, SMTP: m.SMTPURL, From: m.MailFrom}
+}
+
+type bookingCommand struct {
+	Listen      string `default:"127.0.0.1:8081" help:"Where gateways come in; keep it from the public."`
+	AdminListen string `default:"127.0.0.1:9091" help:"Metrics, health, readiness and profiles."`
+	Jobs        bool   `default:"true" negatable:"" help:"Also do a worker's work."`
+	core
+	mailing
+	configFlag
+	redisFlag
+	databaseFlag
+	keysFlag
+	logging
+}
+
+func (c bookingCommand) Run(ctx context.Context, p process, command *kong.Context) error {
+	log, err := c.logger(p)
+	if err != nil {
+		return err
+	}
+	ring, err := keyring.Load(c.KeysFile)
+	if err != nil {
+		return err
+	}
+	public, err := listen(ctx, c.Listen)
+	if err != nil {
+		return err
+	}
+	defer public.Close()
+	private, err := listen(ctx, c.AdminListen)
+	if err != nil {
+		return err
+	}
+	defer private.Close()
+	st, err := openStores(ctx, c.RedisURL, c.DatabaseURL, ring)
+	if err != nil {
+		return err
+	}
+	defer st.close()
+	server, err := c.build(st, log)
+	if err != nil {
+		return err
+	}
+	behind := []part{server.Run, admin(private, st.ready, log)}
+	if c.Jobs {
+		jobs, err := work(st, log, c.mailing.config(), c.core)
+		if err != nil {
+			return err
+		}
+		behind = append(behind, jobs...)
+	}
+	log.Info("booking starts", "version", version, effective(command))
+	return runStages(ctx, []part{serving(public, server.Handler(), log, nil)}, behind)
+}
+
+func (c core) build(st *stores, log *slog.Logger) (*booking.Server, error) {
+	return booking.New(booking.Config{
+		DB: st.db, Redis: st.redis, Ring: st.ring, Auth: st.auth, Log: log,
+		Sandbox: c.Sandbox, PublicURL: c.PublicURL,
+	})
+}
+
+type workerCommand struct {
+	AdminListen string `default:"127.0.0.1:9092" help:"Metrics, health, readiness and profiles."`
+	core
+	mailing
+	configFlag
+	redisFlag
+	databaseFlag
+	keysFlag
+	logging
+}
+
+func (c workerCommand) Run(ctx context.Context, p process, command *kong.Context) error {
+	log, err := c.logger(p)
+	if err != nil {
+		return err
+	}
+	ring, err := keyring.Load(c.KeysFile)
+	if err != nil {
+		return err
+	}
+	private, err := listen(ctx, c.AdminListen)
+	if err != nil {
+		return err
+	}
+	defer private.Close()
+	st, err := openStores(ctx, c.RedisURL, c.DatabaseURL, ring)
+	if err != nil {
+		return err
+	}
+	defer st.close()
+	jobs, err := work(st, log, c.mailing.config(), c.core)
+	if err != nil {
+		return err
+	}
+	log.Info("worker starts", "version", version, effective(command))
+	return runStages(ctx, jobs, []part{admin(private, st.ready, log)})
+}
+
+// work are the parts of a worker: the jobs of the box office and the record of
+// the rooms. Any number of processes may do it.
+func work(st *stores, log *slog.Logger, mail booking.MailConfig, c core) ([]part, error) {
+	worker, err := booking.NewWorker(booking.WorkerConfig{
+		DB: st.db, Redis: st.redis, Ring: st.ring, Log: log, Mail: mail, Sandbox: c.Sandbox, PublicURL: c.PublicURL,
+	})
+	if err != nil {
+		return nil, err
+	}
+	recorder := queue.NewRecorder(queue.RecorderConfig{Redis: st.redis, DB: st.db, Ring: st.ring, Log: log})
+	return []part{worker.Run, recorder.Run}, nil
+}

@@ -1,0 +1,190 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"slices"
+	"time"
+
+	"github.com/alecthomas/kong"
+
+	"usher/booking"
+	"usher/gateway"
+	"usher/internal/keyring"
+	"usher/queue"
+	"usher/web"
+)
+
+// edge are the settings of a gateway, in a process of its own or in dev.
+type edge struct {
+	TrustedProxies []netip.Prefix `placeholder:"CIDR,…" help:"Peers whose X-Forwarded-For and Forwarded are believed; default none."`
+	AllowedOrigins []string       `placeholder:"ORIGIN,…" help:"Web origins besides a host's own that may open WebSockets."`
+	configFlag
+}
+
+type gatewayCommand struct {
+	Listen      string   `default:":8080" help:"Where the public comes in."`
+	AdminListen string   `default:"127.0.0.1:9090" help:"Metrics, health, readiness and profiles."`
+	BookingURL  *url.URL `default:"http://127.0.0.1:8081" secret:"url" help:"Where usher booking listens."`
+	edge
+	redisFlag
+	keysFlag
+	logging
+}
+
+func (c gatewayCommand) Run(ctx context.Context, p process, command *kong.Context) error {
+	log, err := c.logger(p)
+	if err != nil {
+		return err
+	}
+	ring, err := keyring.Load(c.KeysFile)
+	if err != nil {
+		return err
+	}
+	public, err := listen(ctx, c.Listen)
+	if err != nil {
+		return err
+	}
+	defer public.Close()
+	private, err := listen(ctx, c.AdminListen)
+	if err != nil {
+		return err
+	}
+	defer private.Close()
+	st, err := openStores(ctx, c.RedisURL, "", ring)
+	if err != nil {
+		return err
+	}
+	defer st.close()
+	g, err := c.build(st, log, c.BookingURL)
+	if err != nil {
+		return err
+	}
+	log.Info("gateway starts", "version", version, effective(command))
+	return runStages(ctx,
+		[]part{serving(public, g.server.Handler(), log, g.server.Drain)},
+		[]part{g.hall.Run, g.server.Run, g.makeRooms, admin(private, g.server.Ready, log)},
+	)
+}
+
+// builtGateway is a gateway and the hall that it serves.
+type builtGateway struct {
+	server *gateway.Server
+	hall   *queue.Hall
+	rooms  map[string]queue.Patch // of the configuration, made where they are missing
+	log    *slog.Logger
+}
+
+func (e edge) build(st *stores, log *slog.Logger, bookingURL *url.URL) (*builtGateway, error) {
+	file, err := e.file()
+	if err != nil {
+		return nil, err
+	}
+	origins, err := file.origins()
+	if err != nil {
+		return nil, err
+	}
+	rooms, err := file.patches()
+	if err != nil {
+		return nil, err
+	}
+	var routes []gateway.Route
+	for _, r := range file.Routes {
+		routes = append(routes, gateway.Route(r))
+	}
+	hall, err := queue.NewHall(queue.Config{Redis: st.redis, Ring: st.ring, Log: log})
+	if err != nil {
+		return nil, err
+	}
+	server, err := gateway.New(gateway.Config{
+		Redis: st.redis, Ring: st.ring, Hall: hall, Auth: st.auth, Log: log,
+		BookingURL: bookingURL, TrustedProxies: e.TrustedProxies, AllowedOrigins: e.AllowedOrigins,
+		Origins: origins, Routes: routes,
+		Assets: web.Handler(),
+		Waiting: func(w http.ResponseWriter, r *http.Request, status int, page gateway.WaitingPage) {
+			web.RenderWaiting(w, r, status, web.WaitingRoom(page))
+		},
+		BoxOffice: booking.OpenAPI(),
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &builtGateway{server: server, hall: hall, rooms: rooms, log: log}, nil
+}
+
+func (e edge) file() (*configFile, error) {
+	if e.Config == "" {
+		return &configFile{}, nil
+	}
+	return readConfig(e.Config)
+}
+
+// patches reads the rooms of the configuration as PUT rooms/{room} would.
+func (f *configFile) patches() (map[string]queue.Patch, error) {
+	rooms := map[string]queue.Patch{}
+	var faults []error
+	for room, settings := range f.Rooms {
+		raw, err := json.Marshal(settings)
+		if err == nil {
+			decoder := json.NewDecoder(bytes.NewReader(raw))
+			decoder.DisallowUnknownFields()
+			var patch queue.Patch
+			if err = decoder.Decode(&patch); err == nil {
+				rooms[room] = patch
+				for _, fault := range patch.Apply(queue.Defaults()).Validate() {
+					faults = append(faults, fmt.Errorf("room %s: %s %s", room, fault.Location, fault.Message))
+				}
+			}
+		}
+		if err != nil {
+			faults = append(faults, fmt.Errorf("room %s: %w", room, err))
+		}
+	}
+	return rooms, errors.Join(faults...)
+}
+
+// makeRooms makes the configured rooms that do not exist, trying again while the
+// stores cannot, and then waits for the end as every part does.
+func (g *builtGateway) makeRooms(ctx context.Context) error {
+	for _, room := range slices.Sorted(maps.Keys(g.rooms)) {
+		if err := g.makeRoom(ctx, room, g.rooms[room]); err != nil {
+			return err
+		}
+	}
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+// makeRoom makes a room that does not exist. It tries until it can or ctx ends.
+func (g *builtGateway) makeRoom(ctx context.Context, room string, settings queue.Patch) error {
+	retry := time.NewTicker(200 * time.Millisecond)
+	defer retry.Stop()
+	for said := false; ; {
+		err := g.hall.Ready()
+		if err == nil {
+			if _, there := g.hall.Line(room); there {
+				return nil
+			}
+			if _, _, err = g.hall.Configure(ctx, room, settings, queue.Actor{Name: "configuration"}); err == nil {
+				return nil
+			}
+		}
+		if !said {
+			g.log.Info("room is not made yet", "room", room, "error", err)
+			said = true
+		}
+		select {
+		case <-retry.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}

@@ -1,0 +1,92 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/redis/go-redis/v9"
+
+	"usher/internal/keyring"
+	"usher/internal/operator"
+	"usher/internal/postgres"
+	"usher/internal/redisx"
+	"usher/internal/telemetry"
+)
+
+// logging is how every long-running command speaks, on standard error.
+type logging struct {
+	LogFormat string `enum:"json,text" default:"json" help:"How log lines are written: json or text."`
+	LogLevel  string `enum:"debug,info,warn,error" default:"info" help:"The least level that is written."`
+}
+
+func (l logging) logger(p process) (*slog.Logger, error) {
+	return telemetry.NewLogger(p.stderr, l.LogFormat, l.LogLevel)
+}
+
+// The settings of commands that need a store or the keys.
+type (
+	redisFlag struct {
+		RedisURL string `required:"" secret:"url" placeholder:"URL" help:"redis://, rediss://, unix://, redis+sentinel:// or redis+cluster://"`
+	}
+	databaseFlag struct {
+		DatabaseURL string `required:"" secret:"url" placeholder:"URL" help:"postgres://…; several hosts for a primary and its standbys"`
+	}
+	keysFlag struct {
+		KeysFile string `required:"" placeholder:"FILE" help:"The private keys, as made by usher keys new."`
+	}
+	configFlag struct {
+		Config string `placeholder:"FILE" help:"YAML: any flag, and origins, routes and rooms."`
+	}
+)
+
+// stores are the connections and keys of one process.
+type stores struct {
+	redis redis.UniversalClient
+	db    *pgxpool.Pool // nil in a gateway
+	ring  *keyring.Ring
+	auth  *operator.Authenticator
+}
+
+// openStores connects; an empty database URL leaves Postgres out. On an error
+// nothing stays open.
+func openStores(ctx context.Context, redisURL, databaseURL string, ring *keyring.Ring) (*stores, error) {
+	s := &stores{ring: ring}
+	var err error
+	if s.redis, err = redisx.Open(ctx, redisURL); err != nil {
+		return nil, err
+	}
+	if databaseURL != "" {
+		if s.db, err = postgres.Open(ctx, databaseURL); err != nil {
+			return nil, errors.Join(err, s.close())
+		}
+	}
+	s.auth = operator.NewAuthenticator(s.redis, ring)
+	return s, nil
+}
+
+func (s *stores) close() error {
+	if s.db != nil {
+		s.db.Close()
+	}
+	return s.redis.Close()
+}
+
+// ready tells whether the stores answer.
+func (s *stores) ready(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	var faults []error
+	if err := s.redis.Ping(ctx).Err(); err != nil {
+		faults = append(faults, fmt.Errorf("redis: %w", err))
+	}
+	if s.db != nil {
+		if err := s.db.Ping(ctx); err != nil {
+			faults = append(faults, fmt.Errorf("postgres: %w", err))
+		}
+	}
+	return errors.Join(faults...)
+}
