@@ -20,8 +20,8 @@ type CheckinRequest struct {
 	Gate string `json:"gate,omitempty" maxLength:"100" doc:"which door; default the name of the key or account"`
 }
 
-// Admitted is a ticket that has just been used.
-type Admitted struct {
+// UsedTicket is a ticket that has just let somebody in.
+type UsedTicket struct {
 	Event       string    `json:"event"`
 	Performance string    `json:"performance"`
 	Order       string    `json:"order"`
@@ -32,20 +32,20 @@ type Admitted struct {
 }
 
 // checkin lets a ticket in once: one conditional statement decides between two doors.
-func (s *Server) checkin(ctx context.Context, who operator.Principal, in CheckinRequest) (Admitted, error) {
+func (s *Server) checkin(ctx context.Context, who operator.Principal, in CheckinRequest) (UsedTicket, error) {
 	event, code, ok := eventOfCode(in.Code)
 	if !ok {
-		return Admitted{}, ticketNotFound()
+		return UsedTicket{}, ticketNotFound()
 	}
 	slug, err := s.slugOf(ctx, event)
 	if errors.Is(err, pgx.ErrNoRows) {
-		return Admitted{}, ticketNotFound()
+		return UsedTicket{}, ticketNotFound()
 	}
 	if err != nil {
-		return Admitted{}, err
+		return UsedTicket{}, err
 	}
 	if !who.May(operator.CheckIn, slug) {
-		return Admitted{}, operator.Forbidden()
+		return UsedTicket{}, operator.Forbidden()
 	}
 	gate := in.Gate
 	if gate == "" {
@@ -59,17 +59,17 @@ func (s *Server) checkin(ctx context.Context, who operator.Principal, in Checkin
 		WHERE event_id = $1 AND code = $2 AND used_at IS NULL AND NOT void
 		RETURNING order_id, performance_id, seat_index`, event, code, now, gate).Scan(&order, &performance, &unit)
 	if errors.Is(err, pgx.ErrNoRows) {
-		return Admitted{}, s.whyNot(ctx, event, code)
+		return UsedTicket{}, s.whyNot(ctx, event, code)
 	}
 	if err != nil {
-		return Admitted{}, fmt.Errorf("check in: %w", err)
+		return UsedTicket{}, fmt.Errorf("check in: %w", err)
 	}
 	l, err := s.orderLayout(ctx, slug, performance)
 	if err != nil {
-		return Admitted{}, err
+		return UsedTicket{}, err
 	}
 	label, area := l.Label(unit)
-	return Admitted{
+	return UsedTicket{
 		Event: slug, Performance: performance.String(), Order: order.String(), SeatLabel: label, Area: area, UsedAt: now, UsedWhere: gate,
 	}, nil
 }

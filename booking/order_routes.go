@@ -57,12 +57,14 @@ func (s *Server) shopper(ctx context.Context, r *http.Request, slug, performance
 	return l, claims, nil
 }
 
-type performancePath struct {
+// PerformancePath is the address of a performance; huma reads embedded fields of exported types alone.
+type PerformancePath struct {
 	Event       string `path:"event" maxLength:"40"`
 	Performance string `path:"performance" maxLength:"36"`
 }
 
-type orderPath struct {
+// OrderPath is the address of an order.
+type OrderPath struct {
 	Event  string `path:"event" maxLength:"40"`
 	Order  string `path:"order" maxLength:"36"`
 	Access string `header:"X-Order-Access" maxLength:"200" doc:"the order's access; without it, the pass that made the order"`
@@ -101,13 +103,13 @@ func (s *Server) registerSales() {
 	huma.Register(s.api, huma.Operation{
 		OperationID: "checkin", Method: http.MethodPost, Path: "/api/v1/checkin", Tags: []string{"door"},
 		Summary: "Let a ticket in", Security: operator.Needs(operator.CheckIn), MaxBodyBytes: maxBody,
-	}, func(ctx context.Context, in *struct{ Body CheckinRequest }) (*struct{ Body Admitted }, error) {
+	}, func(ctx context.Context, in *struct{ Body CheckinRequest }) (*struct{ Body UsedTicket }, error) {
 		who, _ := operator.PrincipalFrom(ctx) // the middleware put it there
 		admitted, err := s.checkin(ctx, who, in.Body)
 		if err != nil {
 			return nil, s.fail(ctx, "check in", saleError(err))
 		}
-		return &struct{ Body Admitted }{admitted}, nil
+		return &struct{ Body UsedTicket }{admitted}, nil
 	})
 	s.engine.POST("/api/v1/payments/:provider/webhook", s.serveWebhook)
 }
@@ -125,7 +127,7 @@ func saleOperation(id, method, path, summary string) huma.Operation {
 func (s *Server) registerHolds() {
 	const at = "/performances/{performance}"
 	huma.Register(s.api, saleOperation("availability", http.MethodGet, at+"/availability", "What is free"),
-		func(ctx context.Context, in *performancePath) (*struct {
+		func(ctx context.Context, in *PerformancePath) (*struct {
 			CacheControl string `header:"Cache-Control"`
 			Body         Snapshot
 		}, error) {
@@ -157,7 +159,7 @@ func (s *Server) registerHolds() {
 	hold := saleOperation("hold", http.MethodPost, at+"/holds", "Lock seats while choosing")
 	hold.DefaultStatus = http.StatusCreated
 	huma.Register(s.api, hold, func(ctx context.Context, in *struct {
-		performancePath
+		PerformancePath
 		Body HoldRequest
 	}) (*holdOutput, error) {
 		l, claims, err := s.shopper(ctx, requestFrom(ctx), in.Event, in.Performance)
@@ -172,7 +174,7 @@ func (s *Server) registerHolds() {
 	})
 
 	type heldInput struct {
-		performancePath
+		PerformancePath
 		ID string `path:"id" maxLength:"4096"`
 	}
 	huma.Register(s.api, saleOperation("held", http.MethodGet, at+"/holds/{id}", "A hold"),
@@ -226,7 +228,7 @@ func (s *Server) registerOrders() {
 		return &orderOutput{noStore, doc}, nil
 	})
 	huma.Register(s.api, saleOperation("order-state", http.MethodGet, "/orders/{order}", "An order and its tickets"),
-		func(ctx context.Context, in *orderPath) (*orderOutput, error) {
+		func(ctx context.Context, in *OrderPath) (*orderOutput, error) {
 			o, l, err := s.mayUse(ctx, requestFrom(ctx), in.Event, in.Order, in.Access)
 			if err != nil {
 				return nil, s.fail(ctx, "read order", err)
@@ -234,7 +236,7 @@ func (s *Server) registerOrders() {
 			return s.orderAnswer(ctx, l, o)
 		})
 	huma.Register(s.api, saleOperation("cancel-order", http.MethodPost, "/orders/{order}/cancel", "Cancel an unpaid order"),
-		func(ctx context.Context, in *orderPath) (*orderOutput, error) {
+		func(ctx context.Context, in *OrderPath) (*orderOutput, error) {
 			o, l, err := s.mayUse(ctx, requestFrom(ctx), in.Event, in.Order, in.Access)
 			if err != nil {
 				return nil, s.fail(ctx, "cancel order", err)
@@ -253,7 +255,7 @@ func (s *Server) registerOrders() {
 		})
 	huma.Register(s.api, saleOperation("ticket-qr", http.MethodGet, "/orders/{order}/tickets/{ticket}/{file}", "A ticket's QR code, qr.svg or qr.png"),
 		func(ctx context.Context, in *struct {
-			orderPath
+			OrderPath
 			Ticket string `path:"ticket" maxLength:"36"`
 			File   string `path:"file" enum:"qr.svg,qr.png"`
 		}) (*struct {
