@@ -45,7 +45,6 @@ func (s *Server) routes() error {
 	cfg := problem.HumaConfig("Usher")
 	operator.Describe(&cfg)
 	s.api = humagin.New(e, cfg)
-	s.api.UseMiddleware(s.cfg.Auth.Huma(s.api))
 	queue.RegisterOperate(s.api, s.cfg.Hall, s.cfg.Auth)
 	s.registerPublic()
 

@@ -91,8 +91,13 @@ type socket struct {
 	// Below belongs to its shard's goroutine. Times are Unix milliseconds.
 	shown           uint64 // digest of the last document sent
 	due, seen, ping int64
-	rank            uint64
-	waits           bool // at rank, when last asked
+	state           queue.State // when last asked
+	rank            uint64      // while it waits
+}
+
+// passed tells that the frontier has gone by since the socket was last told.
+func (s *socket) passed(frontier uint64) bool {
+	return s.state == queue.Waiting && s.rank < frontier
 }
 
 // accept upgrades r and keeps its socket until the client or the place goes. The
@@ -116,7 +121,6 @@ func (h *hub) accept(w http.ResponseWriter, r *http.Request, line *queue.Line, t
 		return nil
 	}
 	s.out = hj.out
-	line.Seen(t)
 	now := h.now()
 	s.seen, s.ping = now.UnixMilli(), now.Add(pingEvery(line)).UnixMilli()
 	sent := s.show(place, now)
@@ -209,7 +213,7 @@ func (s *socket) close(code int, reason string) {
 // show sends the document if it says anything new; false when the socket is to be
 // forgotten. Only one goroutine at a time may call it.
 func (s *socket) show(p queue.Place, now time.Time) bool {
-	if s.waits = p.State == queue.Waiting && p.Rank != nil; s.waits {
+	if s.state = p.State; p.Rank != nil {
 		s.rank = *p.Rank
 	}
 	s.due = now.Add(pace(p)).UnixMilli()
@@ -349,10 +353,23 @@ func (d *shard) tick(ctx context.Context, last string) (word string, more bool) 
 		return word, true
 	}
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
 	places, err := d.line.Places(ctx, tokens)
-	cancel()
-	if err != nil || len(places) != len(due) {
-		return last, true // the next tick asks again
+	if err != nil {
+		// The store is away. Those who wait behind the frontier need only the View.
+		due, tokens = slices.DeleteFunc(due, func(s *socket) bool {
+			near := s.state != queue.Waiting && s.state != queue.InLobby || s.passed(live.Frontier)
+			if near {
+				s.due = 0
+			}
+			return near
+		}), tokens[:0]
+		for _, s := range due {
+			tokens = append(tokens, s.token)
+		}
+		if places, err = d.line.Places(ctx, tokens); err != nil {
+			return last, true // the next tick asks again
+		}
 	}
 	for i, s := range due {
 		if !s.show(places[i], now) {
@@ -403,7 +420,7 @@ func (d *shard) collect(live queue.Live, now time.Time, all bool) ([]*socket, []
 			_ = s.conn.WriteControl(websocket.PingMessage, nil, now.Add(time.Second)) // its failure ends the reader
 			s.ping = now.Add(min(pingTime, present/2)).UnixMilli()
 		}
-		if all || ms >= s.due || s.waits && s.rank < live.Frontier {
+		if all || ms >= s.due || s.passed(live.Frontier) {
 			due, tokens = append(due, s), append(tokens, s.token)
 		}
 	}

@@ -127,7 +127,6 @@ func (s *Server) joinOrKeep(w http.ResponseWriter, r *http.Request, v *visit, li
 	if v.place != nil {
 		p, _, err := line.Place(r.Context(), *v.place)
 		if err == nil && !spent(p) {
-			line.Seen(*v.place)
 			return *v.place, p, false, nil
 		}
 		if err != nil && !errors.Is(err, queue.ErrLapsed) {
@@ -220,7 +219,6 @@ func (s *Server) getPlace(w http.ResponseWriter, r *http.Request, v *visit, line
 		problem.Write(w, r, placeLapsed())
 		return
 	}
-	line.Seen(t)
 	w.Header().Set("Retry-After", strconv.Itoa(askAgain(again, presence(line))))
 	writeJSON(w, http.StatusOK, p)
 }
@@ -252,7 +250,6 @@ func (s *Server) postReturn(w http.ResponseWriter, r *http.Request, v *visit, li
 		problem.Write(w, r, placeLapsed())
 		return
 	}
-	line.Seen(t)
 	writeJSON(w, http.StatusOK, p)
 }
 
