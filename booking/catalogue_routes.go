@@ -126,8 +126,8 @@ func render(v any) (rendered, error) {
 	return rendered{body: body, tag: hex.EncodeToString(sum[:12])}, nil
 }
 
-// conditional is what a client says about the copy that it has.
-type conditional struct {
+// Conditional is what a client says about the copy that it has.
+type Conditional struct {
 	IfNoneMatch    string `header:"If-None-Match"`
 	AcceptEncoding string `header:"Accept-Encoding"`
 }
@@ -143,7 +143,7 @@ type cacheable struct {
 }
 
 // answer sends r, or 304 where the client has it.
-func (c conditional) answer(r rendered, cacheControl string) *cacheable {
+func (c Conditional) answer(r rendered, cacheControl string) *cacheable {
 	out := &cacheable{
 		Status: http.StatusOK, ContentType: "application/json", CacheControl: cacheControl,
 		ETag: `"` + r.tag + `"`, Vary: "Accept-Encoding", Body: r.body,
@@ -218,7 +218,7 @@ type listQuery struct {
 const farFuture = "infinity"
 
 func (s *Server) listEvents(ctx context.Context, in *struct {
-	conditional
+	Conditional
 	Status string `query:"status" enum:"on_sale,ended" default:"on_sale"`
 	Limit  int    `query:"limit" minimum:"1" maximum:"100" default:"50"`
 	Cursor string `query:"cursor" maxLength:"200"`
@@ -289,7 +289,7 @@ func detached(ctx context.Context) (context.Context, context.CancelFunc) {
 }
 
 func (s *Server) getEvent(ctx context.Context, in *struct {
-	conditional
+	Conditional
 	Event string `path:"event"`
 }) (*cacheable, error) {
 	e, err := s.publicEvent(ctx, in.Event)
@@ -310,7 +310,7 @@ type drawnKey struct {
 }
 
 func (s *Server) getPlan(ctx context.Context, in *struct {
-	conditional
+	Conditional
 	Event       string `path:"event"`
 	Performance string `path:"performance"`
 	Version     string `query:"v" maxLength:"64" doc:"the performance's plan; with the current one the answer never changes"`

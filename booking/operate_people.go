@@ -96,13 +96,13 @@ func answerSession(session operator.Session) *sessionAnswer {
 	}}
 }
 
-// sessionCookies are the cookie's two names; only one is sent by a browser.
-type sessionCookies struct {
+// SessionCookies are the two names of the cookie; a browser sends one.
+type SessionCookies struct {
 	Secure string `cookie:"__Host-usher-operator"`
 	Plain  string `cookie:"usher-operator"`
 }
 
-func (c sessionCookies) token() string {
+func (c SessionCookies) token() string {
 	if c.Secure != "" {
 		return c.Secure
 	}
@@ -165,7 +165,7 @@ func (s *Server) sessionCookie(token, forwardedProto string, ttl time.Duration) 
 	return c
 }
 
-func (s *Server) getSession(ctx context.Context, in *struct{ sessionCookies }) (*sessionAnswer, error) {
+func (s *Server) getSession(ctx context.Context, in *struct{ SessionCookies }) (*sessionAnswer, error) {
 	p, _ := operator.PrincipalFrom(ctx)
 	if p.Via == "key" {
 		return answerSession(operator.Session{Principal: p}), nil
@@ -178,7 +178,7 @@ func (s *Server) getSession(ctx context.Context, in *struct{ sessionCookies }) (
 }
 
 func (s *Server) signOut(ctx context.Context, in *struct {
-	sessionCookies
+	SessionCookies
 	ForwardedProto string `header:"X-Forwarded-Proto"`
 }) (*struct {
 	SetCookie string `header:"Set-Cookie"`
@@ -209,14 +209,14 @@ func (s *Server) listKeys(ctx context.Context, _ *struct{}) (*struct{ Body APIKe
 	return &struct{ Body APIKeyList }{list}, nil
 }
 
-// grant is what a key or account is given.
-type grant struct {
+// Grant is what a key or an account is given.
+type Grant struct {
 	Name   string        `json:"name" minLength:"1" maxLength:"100"`
 	Role   operator.Role `json:"role" enum:"admin,operator,viewer,gate"`
 	Events []string      `json:"events,omitempty" required:"false" maxItems:"200" doc:"slugs to be limited to; absent: all"`
 }
 
-func (g grant) faults() []problem.Field {
+func (g Grant) faults() []problem.Field {
 	for _, slug := range g.Events {
 		if !slugPattern.MatchString(slug) {
 			return []problem.Field{{Location: "body.events", Message: "must be slugs of events"}}
@@ -230,7 +230,7 @@ type keyAnswer struct {
 	Body         APIKey
 }
 
-func (s *Server) createKey(ctx context.Context, in *struct{ Body grant }) (*keyAnswer, error) {
+func (s *Server) createKey(ctx context.Context, in *struct{ Body Grant }) (*keyAnswer, error) {
 	if faults := in.Body.faults(); len(faults) > 0 {
 		return nil, problem.Invalid(faults...)
 	}
@@ -303,7 +303,7 @@ func (s *Server) listUsers(ctx context.Context, in *struct {
 
 func (s *Server) createUser(ctx context.Context, in *struct {
 	Body struct {
-		grant
+		Grant
 		Email    string `json:"email" minLength:"3" maxLength:"254"`
 		Password string `json:"password" minLength:"8" maxLength:"256"`
 	}
