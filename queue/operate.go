@@ -12,7 +12,9 @@ import (
 	"usher/internal/problem"
 )
 
-type roomPath struct {
+// RoomPath is the path of an operation on one room; huma fills embedded structs only
+// when they are exported.
+type RoomPath struct {
 	Room string `path:"room" maxLength:"40" doc:"the room's name"`
 }
 
@@ -57,7 +59,7 @@ func RegisterOperate(api huma.API, h *Hall, auth *operator.Authenticator) {
 		})
 
 	huma.Register(group, op(http.MethodGet, "/{room}", "get-room-live", "Settings and live figures", operator.View),
-		func(_ context.Context, in *roomPath) (*liveBody, error) {
+		func(_ context.Context, in *RoomPath) (*liveBody, error) {
 			l, ok := h.Line(in.Room)
 			if !ok {
 				return nil, errNoSuchRoom()
@@ -69,7 +71,7 @@ func RegisterOperate(api huma.API, h *Hall, auth *operator.Authenticator) {
 	put.MaxBodyBytes = 64 << 10
 	huma.Register(group, put,
 		func(ctx context.Context, in *struct {
-			roomPath
+			RoomPath
 			Body Patch
 		}) (*liveBody, error) {
 			live, created, err := h.Configure(ctx, in.Room, in.Body, actor(ctx))
@@ -83,29 +85,29 @@ func RegisterOperate(api huma.API, h *Hall, auth *operator.Authenticator) {
 			return &liveBody{Status: status, Body: live}, nil
 		})
 
-	type admitted struct {
+	type roomAdmission struct {
 		Body struct {
 			Called int `json:"called" doc:"how many were called"`
 		}
 	}
 	huma.Register(group, op(http.MethodPost, "/{room}/admit", "admit", "Call beyond the pace, never beyond the capacity", operator.Operate),
 		func(ctx context.Context, in *struct {
-			roomPath
+			RoomPath
 			Body struct {
 				Count int `json:"count" minimum:"1" maximum:"100000"`
 			}
-		}) (*admitted, error) {
+		}) (*roomAdmission, error) {
 			n, err := h.Admit(ctx, in.Room, in.Body.Count, actor(ctx))
 			if err != nil {
 				return nil, refusal(err)
 			}
-			out := &admitted{}
+			out := &roomAdmission{}
 			out.Body.Called = n
 			return out, nil
 		})
 
 	huma.Register(group, op(http.MethodPost, "/{room}/reset", "reset-room", "Begin the next epoch: all places end, passes stay good", operator.Operate),
-		func(ctx context.Context, in *roomPath) (*liveBody, error) {
+		func(ctx context.Context, in *RoomPath) (*liveBody, error) {
 			live, err := h.Reset(ctx, in.Room, actor(ctx))
 			if err != nil {
 				return nil, refusal(err)
@@ -113,7 +115,7 @@ func RegisterOperate(api huma.API, h *Hall, auth *operator.Authenticator) {
 			return &liveBody{Status: http.StatusOK, Body: live}, nil
 		})
 
-	type history struct {
+	type roomHistory struct {
 		Body struct {
 			Step    Step      `json:"step"`
 			Figures []Figures `json:"figures"`
@@ -121,16 +123,16 @@ func RegisterOperate(api huma.API, h *Hall, auth *operator.Authenticator) {
 	}
 	huma.Register(group, op(http.MethodGet, "/{room}/history", "room-history", "Figures by second or minute, oldest first", operator.View),
 		func(ctx context.Context, in *struct {
-			roomPath
+			RoomPath
 			Step  Step      `query:"step" enum:"seconds,minutes" default:"seconds"`
 			Since time.Time `query:"since"`
 			Limit int       `query:"limit" minimum:"1" maximum:"10080" default:"600"`
-		}) (*history, error) {
+		}) (*roomHistory, error) {
 			figures, err := h.History(ctx, in.Room, in.Step, in.Since, in.Limit)
 			if err != nil {
 				return nil, refusal(err)
 			}
-			out := &history{}
+			out := &roomHistory{}
 			out.Body.Step, out.Body.Figures = in.Step, figures
 			return out, nil
 		})

@@ -167,3 +167,7 @@ func (s *stage) states(ts []Token) (out []State) {
 }
 
 func sprint(v any) string { return fmt.Sprint(v) }
+
+func releaseOf(room, session string) *redis.XAddArgs {
+	return &redis.XAddArgs{Stream: releasesKey, Values: []string{"room", room, "session", session}}
+}

@@ -1,0 +1,378 @@
+package queue
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"usher/internal/devstack/devtest"
+)
+
+// recorder runs a Recorder until the test ends, on a database of its own.
+func (s *stage) recorder() *pgxpool.Pool {
+	s.t.Helper()
+	db, _ := devtest.Postgres(s.t)
+	ctx, stop := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	r := s.newRecorder(db)
+	go func() { done <- r.Run(ctx) }()
+	s.t.Cleanup(func() {
+		stop()
+		if err := <-done; err != nil {
+			s.t.Errorf("recorder: %v", err)
+		}
+	})
+	return db
+}
+
+func (s *stage) newRecorder(db *pgxpool.Pool) *Recorder {
+	return NewRecorder(RecorderConfig{Redis: s.rdb, DB: db, Ring: s.ring, Log: slog.New(slog.NewTextHandler(io.Discard, nil)), clock: s.clock.Load})
+}
+
+// record makes the Recorder look once, with a fresh checkpoint.
+func record(t *testing.T, r *Recorder) {
+	t.Helper()
+	for _, known := range r.rooms {
+		known.checkpointed = time.Time{}
+	}
+	if err := r.step(context.Background()); err != nil {
+		t.Fatalf("record: %v", err)
+	}
+}
+
+// configure changes the room while a Recorder that is stepped by hand looks on.
+func (s *stage) configure(r *Recorder, p Patch) {
+	s.t.Helper()
+	done := make(chan error, 1)
+	go func() {
+		_, _, err := s.halls[0].Configure(context.Background(), "r", p, Actor{ID: "k1", Name: "Ada", RequestID: "q"})
+		done <- err
+	}()
+	for {
+		select {
+		case err := <-done:
+			if err != nil {
+				s.t.Fatal(err)
+			}
+			for _, h := range s.halls {
+				if err := h.look(context.Background()); err != nil {
+					s.t.Fatal(err)
+				}
+			}
+			record(s.t, r)
+			s.tick()
+			return
+		case <-time.After(time.Millisecond):
+			record(s.t, r)
+		}
+	}
+}
+
+func TestRecorderRecordsRoomsCeilingsAndChanges(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, 1)
+	db, _ := devtest.Postgres(t)
+	r, second := s.newRecorder(db), s.newRecorder(db)
+	ctx := context.Background()
+	s.configure(r, Patch{PacePerMin: opt(60)})
+	s.join(0, 3)
+	s.configure(r, Patch{PacePerMin: opt(120)})
+	record(t, second) // another process does the same again
+	var pace, revision, ceiling int
+	err := db.QueryRow(ctx, `SELECT (settings->>'pace_per_min')::int, revision, ceiling FROM rooms JOIN room_epochs USING (room, epoch) WHERE room = 'r'`).
+		Scan(&pace, &revision, &ceiling)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.expect("recorded", []int{pace, revision, ceiling}, []int{120, 2, headroom})
+	var changes int
+	var before, after, actor string
+	err = db.QueryRow(ctx, `SELECT count(*), max(before->>'pace_per_min'), max(after->>'pace_per_min'), max(actor) FROM audit WHERE subject = 'room/r'`).
+		Scan(&changes, &before, &after, &actor)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.expect("audit", []any{changes, before, after, actor}, []any{2, "60", "60", "Ada"})
+	s.expect("the stream is drained", s.rdb.XLen(ctx, keyOf("r", "changes")).Val(), 0)
+}
+
+func TestReleasesEndSessions(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, 1)
+	db, _ := devtest.Postgres(t)
+	r := s.newRecorder(db)
+	ctx := context.Background()
+	s.configure(r, Patch{})
+	fan := s.join(0, 1)[0]
+	s.tick()
+	session, err := s.line(0).Claim(ctx, fan)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, room := range []string{"r", "not a room"} {
+		if err := s.rdb.XAdd(ctx, releaseOf(room, session.ID)).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	record(t, r)
+	s.tick()
+	s.expect("sessions", s.live().Sessions, 0)
+	s.expect("drained", s.rdb.XLen(ctx, releasesKey).Val(), 0)
+}
+
+func drawPatch(minutes int) Patch {
+	return Patch{
+		Method: opt(Random), LobbyAt: opt(start.Add(-time.Minute)), OpensAt: opt(start.Add(time.Duration(minutes) * time.Minute)),
+		PacePerMin: opt(600), Capacity: opt(1000), PresenceTTL: opt(3600), Beacon: opt("lotto 1 2 3"),
+	}
+}
+
+func TestDrawIsDurableBeforeARankIsShown(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, 2)
+	db, _ := devtest.Postgres(t)
+	r := s.newRecorder(db)
+	ctx := context.Background()
+	s.configure(r, drawPatch(1))
+	fans := s.join(0, 300)
+	if err := s.line(0).Leave(ctx, fans[7]); err != nil {
+		t.Fatal(err)
+	}
+	s.clock.Add(time.Minute.Milliseconds())
+	s.tick()
+	s.tick()
+	p := s.place(0, fans[0])
+	s.expect("not recorded: still the lobby", []any{p.State, p.Rank == nil, p.Phase}, []any{InLobby, true, Lobby})
+	if _, ok := s.line(0).DrawRecord(); ok {
+		t.Error("the secret is out before the draw is recorded")
+	}
+	late := s.join(1, 5)
+	s.expect("who joins after the opening is behind the lobby", late[0].Number, 300)
+	record(t, r)
+	s.tick()
+	s.tick()
+	draw, ok := s.line(1).DrawRecord()
+	if !ok || draw.LobbySize != 300 || draw.Beacon != "lotto 1 2 3" || draw.Commitment != fans[0].Commitment {
+		t.Fatalf("draw record %+v %v", draw, ok)
+	}
+	seed := [32]byte(fromHex(draw.Seed, 32))
+	for i, f := range fans {
+		if i == 7 {
+			s.expect("left in the lobby", s.place(0, f).State, Left)
+			continue
+		}
+		p := s.place(i%2, f)
+		if p.Rank == nil || *p.Rank != Rank(seed, 300, f.Number) {
+			t.Fatalf("place %d: %+v", f.Number, p)
+		}
+	}
+	s.expect("late rank is its number", *s.place(0, late[2]).Rank, 302)
+	s.pass(10 * time.Second)
+	v := s.line(0).View()
+	for i, f := range fans {
+		p := s.place(i%2, f)
+		if called := *p.Rank < v.frontier; i != 7 && called != (p.State == Called) {
+			t.Errorf("rank %d is %s with the frontier at %d", *p.Rank, p.State, v.frontier)
+		}
+	}
+	s.expect("nobody of the lobby needed to be heard again", v.calledTotal >= 100, true)
+	_, _, err := s.halls[0].Configure(ctx, "r", Patch{Method: opt(FIFO)}, Actor{})
+	if err == nil {
+		t.Error("the method could be changed after the draw")
+	}
+}
+
+// lose empties Redis as a restart without persistence does.
+func (s *stage) lose() {
+	s.t.Helper()
+	if err := s.rdb.FlushAll(context.Background()).Err(); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+func TestWipedRedisLosesNobody(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, 2)
+	db, _ := devtest.Postgres(t)
+	r := s.newRecorder(db)
+	ctx := context.Background()
+	s.configure(r, Patch{PacePerMin: opt(600), Capacity: opt(20), PresenceTTL: opt(30), CallTTL: opt(600)})
+	fans := append(s.join(0, 100), s.join(1, 100)...)
+	s.pass(time.Second, fans...)
+	record(t, r)
+	var admitted []Session
+	for _, f := range fans[:4] {
+		session, err := s.line(int(f.Number)%2).Claim(ctx, f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		admitted = append(admitted, session)
+	}
+	s.pass(time.Second, fans...) // calls that no checkpoint knows
+	frontier := s.line(0).View().frontier
+	before := map[uint64]Place{}
+	for _, f := range fans {
+		before[f.Number] = s.place(0, f)
+	}
+
+	s.lose()
+	for _, l := range s.lines() {
+		if err := l.tick(ctx); err == nil {
+			t.Fatal("a tick succeeds in an emptied store")
+		}
+	}
+	p := s.place(0, fans[150])
+	s.expect("shown as paused, position kept", []any{p.Phase, p.State, *p.Position}, []any{Paused, Waiting, *before[150].Position})
+	record(t, r)
+
+	s.tick()
+	calls := s.live().CalledTotal
+	for range 29 {
+		s.pass(time.Second, fans...)
+		for _, f := range fans[30:] {
+			if p := s.place(int(f.Number)%2, f); *p.Position > *before[f.Number].Position || p.Phase != Paused {
+				t.Fatalf("place %d in the quiet time: %+v, position was %d", f.Number, p, *before[f.Number].Position)
+			}
+		}
+	}
+	s.expect("nobody is called in the quiet time", s.live().CalledTotal, calls)
+	newcomer := s.join(0, 1)[0]
+	if newcomer.Number < 200 {
+		t.Fatalf("number %d was given twice", newcomer.Number)
+	}
+	s.pass(2*time.Second, append(fans, newcomer)...)
+	for i, f := range fans[:4] {
+		p := s.place(i%2, f)
+		s.expect("admitted stay admitted", []any{p.State, p.PassExpiresAt}, []any{Admitted, admitted[i].Expires})
+	}
+	if got := s.line(1).View().frontier; got < frontier {
+		t.Errorf("the frontier fell from %d to %d", frontier, got)
+	}
+	for _, f := range fans[30:] {
+		p := s.place(int(f.Number)%2, f)
+		if p.State == Waiting && *p.Position > *before[f.Number].Position {
+			t.Errorf("place %d: position %d, before the loss %d", f.Number, *p.Position, *before[f.Number].Position)
+		}
+	}
+	// Everybody is called in the end, those whose calls were lost included.
+	for range 120 {
+		for _, f := range fans {
+			if s.place(int(f.Number)%2, f).State == Called {
+				session, err := s.line(0).Claim(ctx, f)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := s.line(1).Release(ctx, session.ID); err != nil {
+					t.Fatal(err)
+				}
+				before[f.Number] = Place{State: Admitted}
+			}
+		}
+		s.pass(time.Second, append(fans, newcomer)...)
+		if v := s.line(0).View(); v.sessions+v.called > 20 {
+			t.Fatalf("%d sessions and %d calls with capacity 20", v.sessions, v.called)
+		}
+	}
+	for _, f := range fans[4:] {
+		if before[f.Number].State != Admitted {
+			t.Errorf("place %d was never called after the loss: now %s", f.Number, s.place(0, f).State)
+		}
+	}
+}
+
+func TestWipeKeepsTheDraw(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, 1)
+	db, _ := devtest.Postgres(t)
+	r := s.newRecorder(db)
+	patch := drawPatch(1)
+	patch.PresenceTTL = opt(10)
+	s.configure(r, patch)
+	fans := s.join(0, 50)
+	s.pass(61*time.Second, fans...)
+	record(t, r)
+	s.tick()
+	ranks := map[uint64]uint64{}
+	for _, f := range fans {
+		ranks[f.Number] = *s.place(0, f).Rank
+	}
+	s.lose()
+	record(t, r)
+	s.gateway() // one that remembers nothing
+	if err := s.halls[1].look(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range fans {
+		if got := *s.place(1, f).Rank; got != ranks[f.Number] {
+			t.Errorf("rank of %d was %d and is %d", f.Number, ranks[f.Number], got)
+		}
+	}
+}
+
+func TestRoomPastItsOpeningWithoutARecordStaysPaused(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, 1)
+	db, _ := devtest.Postgres(t)
+	r := s.newRecorder(db)
+	patch := drawPatch(1)
+	patch.PresenceTTL = opt(5)
+	s.configure(r, patch)
+	fans := s.join(0, 5)
+	s.clock.Add(2 * time.Minute.Milliseconds())
+	s.tick() // the lobby's size is fixed and not recorded
+	s.lose()
+	record(t, r)
+	s.pass(time.Minute, fans...)
+	record(t, r)
+	s.tick()
+	s.expect("phase", s.live().Phase, Paused)
+	s.expect("calls", s.live().CalledTotal, 0)
+	if _, ok := s.line(0).DrawRecord(); ok {
+		t.Error("it drew again")
+	}
+}
+
+// TestStoreThatFellBehind: a replica without the last writes has taken over.
+func TestStoreThatFellBehind(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, 1)
+	ctx := context.Background()
+	s.room(Patch{PacePerMin: opt(600), PresenceTTL: opt(10), Capacity: opt(1000)})
+	fans := s.join(0, 100)
+	s.pass(time.Second, fans...)
+	old := map[string]string{}
+	for _, key := range keysOf("r") {
+		if dump, err := s.rdb.Dump(ctx, key).Result(); err == nil {
+			old[key] = dump
+		}
+	}
+	fans = append(fans, s.join(0, 50)...)
+	s.pass(3*time.Second, fans...)
+	frontier := s.line(0).View().frontier
+	s.lose()
+	for key, dump := range old {
+		if err := s.rdb.Restore(ctx, key, 0, dump).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.tick()
+	if err := durableScript.Run(ctx, s.rdb, keysOf("r"), "0", fans[0].Epoch, 1<<21, "").Err(); err != nil { // the Recorder reserves anew
+		t.Fatal(err)
+	}
+	if n := s.join(0, 1)[0].Number; n < 1<<20 {
+		t.Errorf("number %d was given twice", n)
+	}
+	s.expect("frontier", s.line(0).View().frontier, frontier)
+	s.expect("quiet", s.live().Phase, Paused)
+	s.pass(11*time.Second, fans...)
+	s.pass(time.Minute, fans...)
+	for _, f := range fans {
+		if p := s.place(0, f); p.State != Called {
+			t.Errorf("place %d is %s a minute later", f.Number, p.State)
+		}
+	}
+}
