@@ -34,7 +34,7 @@
 //   - Redis behind (an old replica took over): the first gateway that remembers a
 //     later frontier or number makes it so, with the same quiet time.
 //   - Postgres away: rooms go on in all but two things: numbers end at the ceiling
-//     (hundreds of thousands ahead), and a room past its opening waits for its draw
+//     (more than sixty thousand ahead), and a room past its opening waits for its draw
 //     to be recorded.
 //   - A gateway killed: its visitors reconnect elsewhere; nothing was only there,
 //     but for the presence bits of a tick.

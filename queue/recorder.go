@@ -22,9 +22,10 @@ import (
 )
 
 const (
-	// headroom is how far above the next number a ceiling is set, and half of it when it
-	// is raised: minutes of the hardest rush without Postgres.
-	headroom = 1 << 19
+	// headroom is the least distance from the next number to a ceiling when it is set; it
+	// is raised when half of it is left, which the hardest rush takes a second to use up.
+	// Large rooms have a quarter of their size.
+	headroom = 1 << 17
 	// recordEvery is how often the Recorder looks; a draw and a new room wait for it.
 	recordEvery = 100 * time.Millisecond
 	// checkpointEvery is how old a checkpoint may be.
@@ -216,13 +217,14 @@ func (r *Recorder) settings(ctx context.Context, name string, state map[string]s
 // ceiling reserves numbers ahead: first for good, then for the scripts.
 func (r *Recorder) ceiling(ctx context.Context, name string, state map[string]string) error {
 	next, ceiling := number(state, "next"), number(state, "ceiling")
-	if ceiling-next >= headroom/2 {
+	ahead := max(headroom, next/4)
+	if ceiling-next >= ahead/2 {
 		return nil
 	}
 	err := postgres.Retry(ctx, r.cfg.DB, func(tx pgx.Tx) error {
 		return tx.QueryRow(ctx, `
 			UPDATE room_epochs SET ceiling = greatest(ceiling, $3) WHERE room = $1 AND epoch = $2 RETURNING ceiling`,
-			name, state["epoch"], next+headroom).Scan(&ceiling)
+			name, state["epoch"], next+ahead).Scan(&ceiling)
 	})
 	if err != nil {
 		return fmt.Errorf("reserve numbers: %w", err)

@@ -18,7 +18,7 @@ type lost struct {
 	revision   int64
 	epoch      string
 	commitment string
-	ceiling    int64 // reserved now; numbers below ceiling - headroom may have been given
+	ceiling    int64 // raised by headroom just now: numbers below the old one may have been given
 	lobbySize  *int64
 	beacon     *string
 	figures    map[string]string
