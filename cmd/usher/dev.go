@@ -66,6 +66,10 @@ func (c devCommand) Run(ctx context.Context, p process, command *kong.Context) (
 	defer inner.Close()
 	log.Info("dev starts", "version", version, effective(command))
 
+	announced := filepath.Join(folder.Path, "endpoints.json")
+	if err := os.Remove(announced); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("remove the last run's addresses: %w", err)
+	}
 	children, err := startChildren(starting, folder)
 	if err != nil {
 		return err
@@ -115,7 +119,7 @@ func (c devCommand) Run(ctx context.Context, p process, command *kong.Context) (
 			return err
 		}
 		e := endpoints{HTTP: home, Admin: reachable(private, c.AdminListen), RedisURL: children.redis.TCPURL, DatabaseURL: children.database.URL}
-		if err := e.write(filepath.Join(folder.Path, "endpoints.json")); err != nil {
+		if err := e.write(announced); err != nil {
 			return err
 		}
 		say(p, e, people, key, folder.Path)
