@@ -27,7 +27,7 @@ type heldSeats struct {
 const (
 	holdVersion = 1
 	maxHoldID   = 4096
-	maxHeld    = 500 // in one hold
+	maxHeld     = 500 // in one hold
 )
 
 var errHoldID = errors.New("not a hold's id")

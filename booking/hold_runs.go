@@ -20,7 +20,6 @@ type run struct {
 	accessible    bool
 	// focus is the place within the run (0…length-1) nearest to the middle of the house.
 	focus    int
-	x, y     float64 // of the seat at focus
 	distance float64 // from there to the front
 }
 
@@ -92,7 +91,7 @@ func findRuns(l *Layout) []run {
 				r := run{first: start, length: end - start, category: l.Seats[start].Category, accessible: l.Seats[start].Accessible, distance: math.Inf(1)}
 				for i := start; i < end; i++ {
 					if d := math.Hypot(l.Seats[i].X-frontX, l.Seats[i].Y-frontY); d < r.distance {
-						r.distance, r.focus, r.x, r.y = d, i-start, l.Seats[i].X, l.Seats[i].Y
+						r.distance, r.focus = d, i-start
 					}
 				}
 				runs = append(runs, r)
@@ -119,17 +118,24 @@ func runText(runs []run, n int) string {
 }
 
 // nearbyRuns are those from which an alternative to seats is chosen: the same category
-// as the first of them, nearest to it first.
+// as the first of them, nearest to it first, each with its focus moved next to it.
 func nearbyRuns(runs []run, l *Layout, seats []int) []run {
 	wanted := l.Seats[seats[0]]
 	var near []run
 	for _, r := range runs {
-		if r.category == wanted.Category && r.accessible == wanted.Accessible && r.length >= len(seats) {
-			near = append(near, r)
+		if r.category != wanted.Category || r.accessible != wanted.Accessible || r.length < len(seats) {
+			continue
 		}
+		// The nearest point of the line from the run's first seat to its last.
+		from, to := l.Seats[r.first], l.Seats[r.first+r.length-1]
+		dx, dy, t := to.X-from.X, to.Y-from.Y, 0.0
+		if length := dx*dx + dy*dy; length > 0 {
+			t = min(1, max(0, ((wanted.X-from.X)*dx+(wanted.Y-from.Y)*dy)/length))
+		}
+		r.focus = int(math.Round(t * float64(r.length-1)))
+		r.distance = math.Hypot(from.X+t*dx-wanted.X, from.Y+t*dy-wanted.Y)
+		near = append(near, r)
 	}
-	slices.SortStableFunc(near, func(a, b run) int {
-		return cmp.Compare(math.Hypot(a.x-wanted.X, a.y-wanted.Y), math.Hypot(b.x-wanted.X, b.y-wanted.Y))
-	})
+	slices.SortStableFunc(near, func(a, b run) int { return cmp.Compare(a.distance, b.distance) })
 	return near[:min(len(near), alternativeRuns)]
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"html/template"
 	"net"
+	netmail "net/mail"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -206,7 +207,7 @@ func (s *Server) ticketMail(ctx context.Context, o orderRecord, from string) (*m
 			return nil, fmt.Errorf("write mail: %w", err)
 		}
 	}
-	if err := errors.Join(msg.From(from), msg.AddToFormat(o.Buyer.Name, o.Buyer.Email)); err != nil {
+	if err := errors.Join(msg.From(from), msg.To((&netmail.Address{Name: o.Buyer.Name, Address: o.Buyer.Email}).String())); err != nil {
 		return nil, fmt.Errorf("write mail: %w", err)
 	}
 	msg.Subject("Your tickets: " + l.Title)

@@ -8,7 +8,10 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/mail"
+	"strings"
 	"time"
+	"unicode"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -60,8 +63,8 @@ func (s *Server) order(ctx context.Context, slug string, claims pass.Claims, key
 	if doc, done, err := s.replay(ctx, e.ID, claims.Session, key, hash); done || err != nil {
 		return doc, err
 	}
-	if _, ok := s.sales.providers[in.Provider]; !ok {
-		return Order{}, problem.Invalid(problem.Field{Location: "body.provider", Message: "this shop does not take payments by it"})
+	if faults := s.orderFaults(in); len(faults) > 0 {
+		return Order{}, problem.Invalid(faults...)
 	}
 	h, err := openHold(s.ring, in.Hold)
 	if err != nil || h.Event != e.ID {
@@ -278,6 +281,23 @@ func storedProblem(status int, answer []byte) error {
 
 func keyBusy(again time.Duration) *problem.Problem {
 	return problem.New(http.StatusConflict, "idempotency-conflict", "A request with this Idempotency-Key is under way.").In(again)
+}
+
+// orderFaults are what a schema cannot say about a request.
+func (s *Server) orderFaults(in OrderRequest) []problem.Field {
+	var out []problem.Field
+	if _, ok := s.sales.providers[in.Provider]; !ok {
+		out = append(out, problem.Field{Location: "body.provider", Message: "this shop does not take payments by it"})
+	}
+	if a, err := mail.ParseAddress(in.Buyer.Email); err != nil || a.Address != in.Buyer.Email {
+		out = append(out, problem.Field{Location: "body.buyer.email", Message: "not one plain address"})
+	}
+	for location, text := range map[string]string{"body.buyer.name": in.Buyer.Name, "body.buyer.phone": in.Buyer.Phone} {
+		if strings.ContainsFunc(text, unicode.IsControl) {
+			out = append(out, problem.Field{Location: location, Message: "holds control characters"})
+		}
+	}
+	return out
 }
 
 func (in OrderRequest) hash() ([]byte, error) {

@@ -35,19 +35,38 @@ local function free(unit)
 	return string.byte(whole, unit + 1) == 0
 end
 
+-- lonely tells whether taking n seats from at on (1 is the map's first) would leave one
+-- free seat alone beside them within the run.
+local function lonely(at, n, first, last)
+	local function side(one, two)
+		return one >= first and one <= last and string.byte(whole, one) == 0
+			and (two < first or two > last or string.byte(whole, two) ~= 0)
+	end
+	return side(at - 1, at - 2) or side(at + n, at + n + 1)
+end
+
 -- near returns n free neighbours of the first run that has them, as close to the run's
--- ideal start as possible; loose returns the first n free seats of all runs.
+-- ideal start as possible, rather elsewhere in the run than leaving a seat alone; loose
+-- returns the first n free seats of all runs.
 local function near(n)
 	local gap = string.rep(FREE, n)
 	for first, len, ideal in string.gmatch(runs, '(%d+):(%d+):(%-?%d+)') do
-		local from, last, best = first + 1, first + len - n + 1, nil
+		local from, last, best, spare = first + 1, first + len - n + 1, nil, nil
+		local function nearer(at, than)
+			return not than or math.abs(at - 1 - ideal) < math.abs(than - 1 - ideal)
+		end
 		while from <= last do
 			local at = string.find(whole, gap, from, true)
 			if not at or at > last then break end
-			local off = math.abs(at - 1 - ideal)
-			if best and off >= math.abs(best - 1 - ideal) then break end
-			best, from = at, at + 1
+			if not lonely(at, n, first + 1, first + len) then
+				if not nearer(at, best) then break end
+				best = at
+			elseif nearer(at, spare) then
+				spare = at
+			end
+			from = at + 1
 		end
+		best = best or spare
 		if best then
 			local units = {}
 			for i = 0, n - 1 do units[#units + 1] = best - 1 + i end
