@@ -53,8 +53,9 @@ func (s *Server) routes() error {
 		s.describe(c)
 	}
 	e.GET("/rooms/:room", s.getPage)
-	e.POST("/rooms/:room/join", s.room(s.postJoin))
-	e.POST("/rooms/:room/enter", s.room(s.postEnter))
+	e.POST("/rooms/:room/join", s.room(s.pageJoin))
+	e.POST("/rooms/:room/return", s.room(s.pageReturn))
+	e.POST("/rooms/:room/enter", s.room(s.pageEnter))
 	// The waiting page may stand on a foreign host, where only /rooms is ours.
 	e.GET("/rooms/_/*file", func(c *gin.Context) {
 		http.StripPrefix("/rooms/_", s.cfg.Assets).ServeHTTP(c.Writer, c.Request)

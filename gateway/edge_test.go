@@ -149,6 +149,7 @@ func TestWaitingPages(t *testing.T) {
 	if p := decode[WaitingPage](t, fan.want(409, "", "POST", "/rooms/gala/enter", to, form...)); p.Problem == "" || p.State != "waiting" {
 		t.Errorf("entering too early: %+v", p)
 	}
+	fan.want(303, "", "POST", "/rooms/gala/return", to, form...)
 	s.set("gala", `{"pace_per_min":6000}`)
 	fan.called("gala")
 	if p := page(); p.State != "called" || p.CallExpiresAt == nil {

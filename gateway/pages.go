@@ -32,27 +32,40 @@ func (s *Server) getPage(c *gin.Context) {
 	s.draw(w, r, status, page)
 }
 
-// postJoin and postEnter are the buttons of the page without JavaScript.
-func (s *Server) postJoin(w http.ResponseWriter, r *http.Request, v *visit, line *queue.Line) {
+// pageJoin, pageReturn and pageEnter are the buttons of the page without JavaScript.
+func (s *Server) pageJoin(w http.ResponseWriter, r *http.Request, v *visit, line *queue.Line) {
 	if _, _, _, refused := s.joinOrKeep(w, r, v, line); refused != nil {
 		s.drawRefusal(w, r, v, line, refused)
 		return
 	}
-	room := line.View().Room().Room
-	redirect(w, "/rooms/"+url.PathEscape(room)+"?return_to="+url.QueryEscape(s.returnTo(r, room)))
+	s.backToPage(w, r, line)
 }
 
-func (s *Server) postEnter(w http.ResponseWriter, r *http.Request, v *visit, line *queue.Line) {
-	room := line.View().Room().Room
+func (s *Server) pageReturn(w http.ResponseWriter, r *http.Request, v *visit, line *queue.Line) {
+	if v.place != nil {
+		if _, err := line.Return(r.Context(), *v.place); err != nil {
+			s.drawRefusal(w, r, v, line, s.refusal(r, "return", err))
+			return
+		}
+	}
+	s.backToPage(w, r, line)
+}
+
+func (s *Server) pageEnter(w http.ResponseWriter, r *http.Request, v *visit, line *queue.Line) {
 	if v.place == nil {
-		redirect(w, "/rooms/"+url.PathEscape(room)+"?return_to="+url.QueryEscape(s.returnTo(r, room)))
+		s.backToPage(w, r, line)
 		return
 	}
 	if _, refused := s.claim(w, r, v, line, *v.place); refused != nil {
 		s.drawRefusal(w, r, v, line, refused)
 		return
 	}
-	redirect(w, s.returnTo(r, room))
+	redirect(w, s.returnTo(r, line.View().Room().Room))
+}
+
+func (s *Server) backToPage(w http.ResponseWriter, r *http.Request, line *queue.Line) {
+	room := line.View().Room().Room
+	redirect(w, "/rooms/"+url.PathEscape(room)+"?return_to="+url.QueryEscape(s.returnTo(r, room)))
 }
 
 // redirect writes a path that is already checked as it is.
