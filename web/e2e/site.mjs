@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 
-const binary = fileURLToPath(new URL("../../bin/usher", import.meta.url));
+const binary = process.env.USHER_BINARY || fileURLToPath(new URL("../../bin/usher", import.meta.url));
 const key = "usher_e2e_" + "k".repeat(40);
 
 async function freePort() {

@@ -30,18 +30,20 @@ export function SeatsPage({ slug, performance }: { slug: string; performance: st
     if (value) document.title = `Choose seats · ${value.event.title}`;
   }, [value]);
 
-  if (!value) {
-    return (
-      <>
-        <Top />
-        <main class="page">
-          <Trouble cause={cause} again={again} />
-          {!cause && <p class="quiet" role="status">Loading the hall …</p>}
-        </main>
-      </>
-    );
-  }
+  if (!value) return <Loading cause={cause} again={again} />;
   return <Hall event={value.event} layout={value.layout} base={base} performance={performance} />;
+}
+
+function Loading({ cause, again }: { cause: unknown; again(): void }) {
+  return (
+    <>
+      <Top />
+      <main class="page">
+        <Trouble cause={cause} again={again} />
+        {!cause && <p class="quiet" role="status">Loading the hall …</p>}
+      </main>
+    </>
+  );
 }
 
 function Hall({ event, layout, base, performance }: { event: Event; layout: Layout; base: string; performance: string }) {
@@ -78,8 +80,15 @@ function Hall({ event, layout, base, performance }: { event: Event; layout: Layo
     else setTrouble(problem);
   }
 
+  function start() {
+    setTrouble(null);
+    stock.start().then(() => setStocked(true), (problem) => {
+      if (!(problem instanceof Problem && waitingRoom(problem))) setTrouble(problem);
+    });
+  }
+
   useEffect(() => {
-    stock.start().then(() => setStocked(true), setTrouble);
+    start();
     const id = sessionStorage.getItem(kept);
     if (id) {
       ask<Hold>("GET", `${base}/holds/${encodeURIComponent(id)}`).then(own, () => {
@@ -209,6 +218,8 @@ function Hall({ event, layout, base, performance }: { event: Event; layout: Layo
     }} />;
   }
 
+  // Before the first answer everything would look free, and perhaps there is no pass yet.
+  if (!stocked) return <Loading cause={trouble} again={start} />;
   const at = event.performances.find((p) => p.id === performance)?.starts_at;
   return (
     <div class="hall">
@@ -243,7 +254,7 @@ function Hall({ event, layout, base, performance }: { event: Event; layout: Layo
             )}
           </div>
         )}
-        <Trouble cause={trouble} again={stocked ? undefined : () => stock.start().then(() => (setStocked(true), setTrouble(null)), setTrouble)} />
+        <Trouble cause={trouble} />
       </Cart>
     </div>
   );
