@@ -115,6 +115,16 @@ func TestOrdersSurviveKills(t *testing.T) {
 	}
 
 	s := startSite(t, dir)
+	cutOff := 0
+	for _, p := range book.all {
+		if p.order.ID == "" || p.approved && !p.paid {
+			cutOff++
+		}
+	}
+	t.Logf("%d purchases begun, %d of them cut off between order and tickets", len(book.all), cutOff)
+	if cutOff == 0 {
+		t.Error("no kill came in the middle of an order")
+	}
 	if !t.Failed() {
 		settle(ctx, t, book, s)
 		audit(ctx, t, book, s, dir)
@@ -331,7 +341,7 @@ func audit(ctx context.Context, t *testing.T, book *ledger, s *site, dir string)
 			paid++
 		}
 	}
-	t.Logf("%d purchases begun, %d paid, over %d kills", len(book.all), paid, kills)
+	t.Logf("%d orders paid in the end, after %d kills", paid, kills)
 	if paid < buyers {
 		t.Errorf("only %d orders were paid: the kills came before the middle", paid)
 	}
