@@ -238,6 +238,9 @@ func TestProxyFaults(t *testing.T) {
 	if csp := a.header.Values("Content-Security-Policy"); len(csp) != 1 || csp[0] != "default-src 'self'" || a.header.Get("X-Content-Type-Options") != "nosniff" {
 		t.Errorf("headers %v", a.header)
 	}
+	if status := s.server.OriginStatus(""); status.Health != "ok" || status.LatencyMS <= 0 || status.InFlight != 0 {
+		t.Errorf("the box office does %+v", status)
+	}
 	fan.want(418, "teapot", "GET", "/api/v1/events/gala/orders/teapot", "")
 	fan.want(413, "body-too-large", "POST", "/api/v1/payments/sandbox/webhook", strings.Repeat("x", maxShopBody+1))
 	chunked := fan.request("POST", "/api/v1/payments/sandbox/webhook", "")
@@ -248,6 +251,12 @@ func TestProxyFaults(t *testing.T) {
 	}
 	if got := fan.want(502, "origin-unavailable", "POST", "/api/v1/events/gala/orders/cut", ""); got.header.Get("Content-Type") != problem.ContentType {
 		t.Errorf("%v", got.header)
+	}
+	for range 30 {
+		fan.want(502, "origin-unavailable", "POST", "/api/v1/events/gala/orders/cut", "")
+	}
+	if status := s.server.OriginStatus(""); status.Health != "failing" {
+		t.Errorf("the box office does %+v", status)
 	}
 	fan.want(403, "origin-refused", "POST", "/api/v1/events/gala/orders/o1/cancel", "", "Origin", "https://evil.example")
 	fan.want(200, "", "POST", "/api/v1/payments/sandbox/webhook", "{}", "Origin", "https://psp.example")

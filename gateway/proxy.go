@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"math"
 	"net"
 	"net/http"
 	"net/http/httputil"
@@ -14,6 +15,7 @@ import (
 
 	"usher/internal/problem"
 	"usher/internal/telemetry"
+	"usher/queue"
 )
 
 // Deadlines of the way to an origin.
@@ -31,6 +33,12 @@ type origin struct {
 	proxy     *httputil.ReverseProxy
 	// ours: the box office, which knows operators' sessions and passes.
 	ours bool
+
+	mu       sync.Mutex // guards all below
+	inFlight int
+	latency  float64 // of answers, milliseconds, moving average
+	faulty   float64 // share of requests that failed, moving average
+	asked    bool
 }
 
 func newOrigin(name string, target *url.URL, ours bool, log *slog.Logger) *origin {
@@ -72,10 +80,54 @@ func newOrigin(name string, target *url.URL, ours bool, log *slog.Logger) *origi
 // RoundTrip measures the origin.
 func (o *origin) RoundTrip(r *http.Request) (*http.Response, error) {
 	start := time.Now()
+	o.mu.Lock()
+	o.inFlight++
+	o.mu.Unlock()
 	res, err := o.transport.RoundTrip(r)
-	telemetry.OriginLatency.WithLabelValues(o.name).Observe(time.Since(start).Seconds())
+	took := time.Since(start)
+	telemetry.OriginLatency.WithLabelValues(o.name).Observe(took.Seconds())
+	fault := 0.0
+	if err != nil && r.Context().Err() == nil || err == nil && res.StatusCode >= http.StatusInternalServerError {
+		fault = 1
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.inFlight--
+	ms := took.Seconds() * 1000
+	if !o.asked {
+		o.asked, o.latency, o.faulty = true, ms, fault
+	}
+	o.latency += (ms - o.latency) / 20
+	o.faulty += (fault - o.faulty) / 20
 	return res, err
 }
+
+// OriginStatus tells how a named origin does as this gateway sees it; "" is the box
+// office. Averages are over about the last twenty requests.
+func (s *Server) OriginStatus(name string) queue.OriginStatus {
+	o := s.origins[name]
+	if name == "" {
+		o = s.booking
+	}
+	if o == nil {
+		return queue.OriginStatus{Health: "unknown"}
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	status := queue.OriginStatus{Health: "ok", LatencyMS: math.Round(o.latency*10) / 10, InFlight: o.inFlight}
+	switch {
+	case !o.asked:
+		status.Health = "unknown"
+	case o.faulty > 0.5:
+		status.Health = "failing"
+	case o.latency > slowOrigin:
+		status.Health = "slow"
+	}
+	return status
+}
+
+// slowOrigin is from how many milliseconds on an origin counts as slow.
+const slowOrigin = 1000
 
 // serve passes r on. Its body may have up to maxBody bytes.
 func (o *origin) serve(w http.ResponseWriter, r *http.Request, maxBody int64) {
