@@ -1,3 +1,0 @@
-package booking
-
-func (s *Server) registerOrderOperate() {}
