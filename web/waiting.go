@@ -26,6 +26,9 @@ type WaitingRoom struct {
 	Problem                            string // what went wrong with the last attempt, in plain words
 }
 
+// calledRefresh keeps a called visitor's page still long enough to press its button, in seconds.
+const calledRefresh = 15
+
 //go:embed waiting.html
 var waitingHTML string
 
@@ -87,11 +90,13 @@ func RenderWaiting(w http.ResponseWriter, r *http.Request, status int, page Wait
 		WaitingRoom
 		Key, Headline, Text, Eta, Event string
 		Line, CanJoin                   bool
+		Altogether                      uint64
 		Words                           []word
 		Script, Icon                    string
 		Styles                          []string
 	}{
 		WaitingRoom: page,
+		Altogether:  page.Waiting,
 		Key:         key,
 		Headline:    strings.ReplaceAll(said.Headline, "{opens}", opens),
 		Text:        strings.ReplaceAll(said.Text, "{opens}", opens),
@@ -102,6 +107,12 @@ func RenderWaiting(w http.ResponseWriter, r *http.Request, status int, page Wait
 		Script:      built().waitingScript,
 		Icon:        built().icon,
 		Styles:      built().waitingStyles,
+	}
+	if page.Position != nil {
+		view.Altogether = max(view.Altogether, *page.Position) // a fresh place is counted with the next tick
+	}
+	if key == "called" && page.Refresh > 0 {
+		view.Refresh = max(page.Refresh, calledRefresh)
 	}
 	if page.EtaLow != nil && page.EtaHigh != nil {
 		view.Eta = band(*page.EtaLow, *page.EtaHigh)

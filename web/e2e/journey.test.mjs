@@ -58,6 +58,10 @@ test("a fan waits, is called, chooses two seats, pays and has two tickets, while
   await console_.locator("#message").fill("Thank you for waiting. Doors open soon.");
   await console_.getByRole("button", { name: "Show it" }).click();
   await page.locator("#message", { hasText: "Thank you for waiting" }).waitFor();
+  await console_.getByRole("button", { name: "Pause the line" }).click();
+  await page.getByRole("heading", { name: "The line is paused" }).waitFor();
+  await console_.getByRole("button", { name: "Resume" }).click();
+  await page.getByRole("heading", { name: "You’re in line" }).waitFor();
   await console_.locator("#pace").fill("300");
   await console_.getByRole("button", { name: "Set the pace" }).click();
   await console_.getByText("The pace is 300 a minute.").waitFor();
@@ -148,6 +152,50 @@ test("every page fits a phone and has no accessibility fault", { timeout: 120_00
   await check("sign-in");
   assert.deepEqual(faults, []);
   await site.operate("PUT", "rooms/club", { state: "auto" });
+  await context.close();
+});
+
+test("what another fan takes is said at once, and at the till something else is offered", { timeout: 120_000 }, async () => {
+  await site.operate("PUT", "rooms/theatre", { pace_per_min: 600, capacity: 1000 });
+  const { performances } = await site.ask("GET", "/api/v1/events/theatre");
+  const { seats } = await site.ask("GET", `/api/v1/events/theatre/performances/${performances[1].id}/plan`);
+  const hall = `/api/v1/events/theatre/performances/${performances[1].id}`;
+  const row = seats.filter((seat) => seat.zone === seats[0].zone && seat.row === seats[0].row);
+  const rival = await site.fan("theatre");
+
+  const context = await browser.newContext(desktop);
+  const { page, faults } = await openPage(context);
+  const choose = async (...wanted) => {
+    await page.locator(".zones button:enabled").first().click();
+    for (const seat of wanted) await page.locator(".rows > li").first().getByRole("button", { name: new RegExp(`Seat ${seat.label},`) }).click();
+  };
+  await page.goto(`${site.base}/events/theatre/performances/${performances[1].id}`);
+  await page.locator(".zones button:enabled").first().waitFor();
+  await choose(row[0], row[1]);
+  await rival.post(`${hall}/holds`, { seats: [row[0].index] });
+  await page.getByText(`Seat ${row[0].label} was just taken by someone else.`).waitFor();
+  await page.locator(".cart", { hasText: "for 1 ticket" }).waitFor();
+  await picture(page, "taken-live-desktop");
+
+  // A map that hears nothing more: the box office itself is the one to say no.
+  await page.routeWebSocket(/availability\/ws$/, () => {});
+  await page.reload();
+  await page.locator(".zones button:enabled").first().waitFor();
+  await choose(row[2], row[3]);
+  const other = await site.fan("theatre");
+  await other.post(`${hall}/holds`, { seats: [row[2].index] });
+  await page.getByRole("button", { name: "Continue" }).click();
+  await page.getByRole("button", { name: "Take these instead" }).waitFor();
+  await picture(page, "taken-alternative-desktop");
+  await page.getByRole("button", { name: "Take these instead" }).click();
+  await page.locator(".cart", { hasText: "for 2 tickets" }).filter({ hasText: "kept for" }).waitFor();
+
+  // A hold that runs out is said, with a way to try again.
+  await page.clock.install();
+  await page.clock.fastForward("10:00");
+  await page.getByText("We could not keep your seats any longer.").waitFor();
+  await page.getByRole("button", { name: "Try the same seats again" }).waitFor();
+  assert.deepEqual(faults, []);
   await context.close();
 });
 

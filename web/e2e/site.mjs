@@ -6,6 +6,7 @@ import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
+import { setTimeout } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 
 const binary = process.env.USHER_BINARY || fileURLToPath(new URL("../../bin/usher", import.meta.url));
@@ -58,6 +59,17 @@ export async function startSite() {
     operate: (method, path, body) => ask(method, "/api/v1/operate/" + path, body, { authorization: `Bearer ${key}` }),
     /** The demo's operators: [{email, password, role}]. */
     operators: async () => JSON.parse(await readFile(join(data, "operators.json"), "utf8")),
+    /** A shopper without a browser, already inside: {post(path, body)}. */
+    async fan(room) {
+      const { token } = await ask("POST", `/api/v1/rooms/${room}/places`);
+      for (;;) {
+        const answer = await fetch(`${base}/api/v1/rooms/${room}/place`, { headers: { authorization: `Place ${token}` } });
+        if ((await answer.json()).state === "called") break;
+        await setTimeout(Number(answer.headers.get("retry-after") ?? 1) * 1000);
+      }
+      const { pass } = await ask("POST", `/api/v1/rooms/${room}/pass`, undefined, { authorization: `Place ${token}` });
+      return { post: (path, body) => ask("POST", path, body, { "usher-pass": pass }) };
+    },
     /** Visitors who join by the API and stay in line for their presence time. */
     crowd: (room, n) => Promise.all(Array.from({ length: n }, () => ask("POST", `/api/v1/rooms/${room}/places`))),
     async stop() {

@@ -24,6 +24,15 @@ export function accessOf(event: string, id: string): string | null {
   }
 }
 
+const openOrder = (event: string) => `usher-open-order ${event}`;
+
+/** The order of this tab that may still be paid, so that the way back from the payment finds it. */
+export const rememberOpenOrder = (event: string, id: string) => sessionStorage.setItem(openOrder(event), id);
+export const openOrderOf = (event: string) => sessionStorage.getItem(openOrder(event));
+export function orderIsOver(event: string, id: string) {
+  if (openOrderOf(event) === id) sessionStorage.removeItem(openOrder(event));
+}
+
 /** The same attempt keeps its key across retries and reloads; another body is another attempt. */
 export function attemptKey(hold: string, body: unknown): string {
   const name = `usher-attempt ${hold}`;

@@ -1,7 +1,7 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import { ask, path, Problem, type Event, type Hold, type Order } from "../lib/api";
 import { minutesSeconds, money } from "../lib/format";
-import { attemptKey, rememberAccess } from "../lib/orders";
+import { attemptKey, rememberAccess, rememberOpenOrder } from "../lib/orders";
 import { Top, Trouble } from "../lib/page";
 import { seatName, type Layout } from "./plan";
 
@@ -47,6 +47,7 @@ export function Checkout({ event, layout, hold, now, lost }: Props) {
     setTrouble(null);
     try {
       const order = await place(event.slug, hold.id, body);
+      rememberOpenOrder(event.slug, order.id);
       if (order.access) rememberAccess(event.slug, order.id, order.access);
       const page = `/orders/${event.slug}/${order.id}${order.access ? `#access=${encodeURIComponent(order.access)}` : ""}`;
       sessionStorage.removeItem(`usher-hold ${location.pathname.split("/")[4]}`);

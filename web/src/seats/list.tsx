@@ -1,7 +1,7 @@
 import { useMemo, useState } from "preact/hooks";
 import { money, plural } from "../lib/format";
 import { categoryColours } from "./map";
-import { seatName, type Layout } from "./plan";
+import { rowName, seatName, type Layout } from "./plan";
 import { Free, type Stock } from "./stock";
 
 interface Props {
@@ -55,7 +55,7 @@ export function SeatList({ layout, stock, picked, only, zone, update, toggle, op
               if (seats.length === 0) return null;
               return (
                 <li key={r}>
-                  <span class="label" id={`row-${r}`}>Row {layout.rows[r]!.label}</span>
+                  <span class="label" id={`row-${r}`}>{rowName(layout.rows[r]!.label)}</span>
                   <ul aria-labelledby={`row-${r}`}>
                     {seats.map((i) => (
                       <li key={i}>

@@ -1,7 +1,8 @@
 import "../style/map.css";
 import { useCallback, useEffect, useMemo, useRef, useState } from "preact/hooks";
-import { ask, path, Problem, waitingRoom, type Event, type Hold } from "../lib/api";
-import { day, money, plural } from "../lib/format";
+import { ask, path, Problem, waitingRoom, type Event, type Hold, type Place } from "../lib/api";
+import { day, minutesSeconds, money, plural } from "../lib/format";
+import { openOrderOf } from "../lib/orders";
 import { Top, Trouble } from "../lib/page";
 import { useLoaded, useNow } from "../lib/use";
 import { Cart } from "./cart";
@@ -114,7 +115,10 @@ function Hall({ event, layout, base, performance }: { event: Event; layout: Layo
     setChoice({ seats: new Set(got.seats), areas: new Map(got.areas.map((a) => [a.id, a.quantity])) });
   }, []);
 
-  const now = useNow(hold !== null);
+  const unpaid = openOrderOf(event.slug);
+  const passEnds = usePassEnd(event.room);
+  const now = useNow(hold !== null || passEnds !== null);
+  const inside = passEnds === null ? null : passEnds - now;
   useEffect(() => {
     if (!hold || Date.parse(hold.expires_at) > now) return;
     setHold(null);
@@ -255,9 +259,31 @@ function Hall({ event, layout, base, performance }: { event: Event; layout: Layo
           </div>
         )}
         <Trouble cause={trouble} />
+        {unpaid && !notice && (
+          <div class="note row spread">
+            <p>You have an order that waits for its payment.</p>
+            <a class="button" href={`/orders/${event.slug}/${unpaid}`}>Go to your order</a>
+          </div>
+        )}
+        {inside !== null && inside < warnBefore && hold === null && <p class="note warn">Your time in here ends in <span class="countdown">{minutesSeconds(inside)}</span>. Seats that you choose now are kept until then.</p>}
       </Cart>
     </div>
   );
+}
+
+/** Milliseconds before the end of the session at which the page says so. */
+const warnBefore = 180_000;
+
+/** When the visitor's session ends; null where there is no room, or none is known. */
+function usePassEnd(room: string | null): number | null {
+  const [end, setEnd] = useState<number | null>(null);
+  useEffect(() => {
+    if (!room) return;
+    ask<Place>("GET", path("rooms", room, "place")).then((place) => {
+      if (place.pass_expires_at) setEnd(Date.parse(place.pass_expires_at));
+    }, () => {}); // a pass from elsewhere has no place; its end is then met without a warning
+  }, [room]);
+  return end;
 }
 
 function same(hold: Hold, choice: Choice): boolean {

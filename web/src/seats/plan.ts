@@ -108,13 +108,15 @@ export function readPlan(plan: PlanDocument, event: Event): Layout {
   return layout;
 }
 
-/** "Stalls · Row A · Seat 12", leaving out what the label says already. */
+/** "Row A", but a row that is a table or a box keeps its own name. */
+export const rowName = (label: string) => (/^[A-Za-z0-9]{1,3}$/.test(label) ? `Row ${label}` : label);
+
+/** "Stalls · Row A · Seat 12"; a row that names its section is not said twice. */
 export function seatName(layout: Layout, i: number): string {
   const zone = layout.zones[layout.zone[i]!]!.name;
   const row = layout.rows[layout.row[i]!]!.label;
-  const label = layout.label[i]!;
-  if (/\D/.test(label) && label.includes(row)) return label;
-  return `${zone} · ${/^[A-Za-z0-9]{1,3}$/.test(row) ? `Row ${row}` : row} · Seat ${label}`;
+  const parts = row.startsWith(zone) ? [row] : [zone, rowName(row)];
+  return [...parts, `Seat ${layout.label[i]}`].join(" · ");
 }
 
 function widen({ bounds }: Layout, x: number, y: number) {

@@ -1,7 +1,7 @@
 import { useEffect, useState } from "preact/hooks";
 import { ask, path, Problem, type Order, type Ticket } from "../lib/api";
 import { minutesSeconds, money, plural } from "../lib/format";
-import { accessOf } from "../lib/orders";
+import { accessOf, orderIsOver } from "../lib/orders";
 import { Top, Trouble } from "../lib/page";
 import { useNow } from "../lib/use";
 
@@ -25,6 +25,7 @@ export function OrderPage({ event, id }: { event: string; id: string }) {
         if (ended) return;
         setOrder(got);
         setCause(null);
+        if (got.state !== "pending") orderIsOver(event, id);
         if (got.state !== "pending" && got.state !== "refunding") return;
       } catch (problem) {
         if (ended) return;

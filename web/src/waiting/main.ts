@@ -51,7 +51,7 @@ function draw(place: Place) {
     setText("position", count(place.position));
     setText("ahead", count(place.ahead ?? place.position - 1));
   }
-  setText("waiting", count(place.waiting));
+  setText("waiting", count(Math.max(place.waiting, place.position ?? 0))); // a fresh place is counted with the next tick
   el<HTMLProgressElement>("progress").value = place.progress;
   el("eta-row").hidden = key !== "waiting" || place.eta_s === null;
   if (place.eta_s) setText("eta", band(place.eta_s.low, place.eta_s.high));
