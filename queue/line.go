@@ -39,10 +39,12 @@ type Line struct {
 	clock func() int64
 
 	view atomic.Pointer[View]
+	// leavers is the size of leaving, so that nobody else needs the lock to see that it is empty.
+	leavers atomic.Int32
 
 	ticking sync.Mutex // held while a tick is under way; guards the rest of this block
 	readAt  time.Time  // when counted was last read
-	leftN   uint64     // left_total at the last reading of left
+	leftN   uint64     // outOfLine at the last reading of left
 	quiet   time.Time  // end of the quiet time that this gateway has answered already
 	samples []sample
 	table   rankTable
@@ -50,6 +52,8 @@ type Line struct {
 	mu      sync.Mutex // guards the rest
 	changed chan struct{}
 	marks   marks
+	// leaving holds who left here and whom the View does not know to have left yet.
+	leaving map[Token]bool
 	given   map[string]given // sessions that this gateway gave and that last
 	prune   int              // how many make it look for ended ones
 
@@ -74,7 +78,7 @@ const maxGiven = 1 << 18
 func newLine(cfg Config, room string) *Line {
 	return &Line{
 		room: room, keys: keysOf(room), rdb: cfg.Redis, ring: cfg.Ring, log: cfg.Log.With("room", room), origin: cfg.OriginStatus,
-		clock: cfg.clock, changed: make(chan struct{}), given: map[string]given{},
+		clock: cfg.clock, changed: make(chan struct{}), given: map[string]given{}, leaving: map[Token]bool{},
 	}
 }
 
@@ -103,14 +107,22 @@ func (l *Line) publish(v *View) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.view.Store(v)
+	for t := range l.leaving {
+		if rank := v.rank(t.Number); t.Epoch != v.epoch || rank < v.frontier || v.left.has(rank) {
+			delete(l.leaving, t)
+		}
+	}
+	l.leavers.Store(int32(len(l.leaving)))
 	close(l.changed)
 	l.changed = make(chan struct{})
 }
 
-// run ticks until ctx ends. A store that does not answer is no reason to stop.
+// run ticks until ctx ends. A store that does not answer is no reason to stop. All
+// gateways tick at the same moments of room time, so that a visitor who goes from one
+// to another finds Views of the same moment.
 func (l *Line) run(ctx context.Context, every time.Duration) error {
-	ticker := time.NewTicker(every)
-	defer ticker.Stop()
+	timer := time.NewTimer(every) // reset after each tick
+	defer timer.Stop()
 	defer l.joins.wait()
 	for failing := false; ; {
 		err := l.tick(ctx)
@@ -123,12 +135,22 @@ func (l *Line) run(ctx context.Context, every time.Duration) error {
 			l.log.InfoContext(ctx, "the line goes on")
 		}
 		failing = err != nil
+		timer.Reset(l.untilNext(every))
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-ticker.C:
+		case <-timer.C:
 		}
 	}
+}
+
+// untilNext is the time to the next moment of room time that every divides.
+func (l *Line) untilNext(every time.Duration) time.Duration {
+	room := time.Now()
+	if v := l.View(); v != nil {
+		room = v.now.Add(time.Since(v.taken))
+	}
+	return every - time.Duration(room.UnixNano())%every
 }
 
 // tick marks who was seen, advances the room and takes a new View.

@@ -47,7 +47,7 @@ func (l *Line) round(ctx context.Context, before *View, at readFrom, a admission
 		if !again {
 			large := before.countedNext-min(before.frontier, before.countedNext) > 8*largeBitmap
 			readCounted = before.ranked() && (!large || before.counted == nil || time.Since(l.readAt) >= time.Second)
-			readLeft = before.leftTotal != l.leftN || before.left == nil
+			readLeft = before.left == nil
 		}
 	}
 	sent := l.pendingMarks(before)
@@ -124,15 +124,18 @@ func (l *Line) round(ctx context.Context, before *View, at readFrom, a admission
 	case v.ranked():
 		return v, false, made, nil
 	}
-	if left != nil {
+	switch {
+	case left != nil:
 		raw, err := left.Bytes()
 		if err != nil {
 			return nil, false, made, fmt.Errorf("read left of %s: %w", l.room, err)
 		}
 		v.left = sumsOf(at.base+at.start, raw)
-		l.leftN = v.leftTotal
-	} else if same {
+		l.leftN = v.outOfLine
+	case same && v.outOfLine == l.leftN && v.drawn == before.drawn && v.numbers() == before.numbers():
 		v.left = before.left
+	default:
+		return v, false, made, nil
 	}
 	return v, true, made, nil
 }

@@ -17,8 +17,9 @@ type View struct {
 	commitment string
 	revision   string
 	settings   Settings
-	phase      Phase // as the scripts see it
-	now        time.Time
+	phase      Phase     // as the scripts see it
+	now        time.Time // room time
+	taken      time.Time // by this process' clock
 	quietUntil time.Time
 	// lost says that Redis did not answer at the last tick: the rest is of before.
 	lost bool
@@ -39,6 +40,8 @@ type View struct {
 	waiting, present, sessions, called     uint64
 	calledTotal, admittedTotal, missed     uint64
 	lapsedTotal, leftTotal, presenceMillis uint64
+	// outOfLine counts the bits of left: who left, or took a session in bypass.
+	outOfLine uint64
 	// pace is the calls of the last minute; measured tells that a minute's worth of
 	// looking stands behind it.
 	pace     float64
@@ -68,13 +71,13 @@ func viewOf(room string, answer []any, before *View) (*View, error) {
 	phase, _ := answer[2].(string)
 	v := &View{
 		room: room, epoch: state["epoch"], commitment: state["commitment"], revision: state["rev"],
-		phase: Phase(phase), now: millis(head(1)),
+		phase: Phase(phase), now: millis(head(1)), taken: time.Now(),
 		waiting: head(3), present: head(4), sessions: head(5),
 		frontier: field("frontier"), next: field("next"), ceiling: field("ceiling"), base: field("base"),
 		drawn: state["drawn"] == "1", drawDurable: state["draw_durable"] == "1",
 		called: field("open"), calledTotal: field("called_total"), admittedTotal: field("admitted_total"),
 		missed: field("missed"), lapsedTotal: field("lapsed_total"), leftTotal: field("left_total"),
-		presenceMillis: field("presence_ttl"),
+		presenceMillis: field("presence_ttl"), outOfLine: field("out_of_line"),
 	}
 	if q := field("quiet_until"); q > 0 {
 		v.quietUntil = millis(q)

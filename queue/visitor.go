@@ -93,17 +93,17 @@ func (l *Line) fromView(v *View, t Token) (Place, bool) {
 		return Place{}, false
 	}
 	if !v.ranked() || t.Epoch > v.epoch {
-		if v.lobbySize == nil && v.left.has(t.Number) {
+		if v.lobbySize == nil && v.left.has(t.Number) || l.isLeaving(t) {
 			return v.place(t, Left, time.Time{}), true
 		}
 		return v.place(t, InLobby, time.Time{}), true
 	}
 	rank := v.rank(t.Number)
 	switch {
-	case rank < v.frontier:
-		return Place{}, false
-	case v.left.has(rank):
+	case l.isLeaving(t):
 		return v.place(t, Left, time.Time{}), true
+	case rank < v.frontier || v.left.has(rank): // left, or took a session in bypass
+		return Place{}, false
 	}
 	return v.place(t, Waiting, time.Time{}), true
 }
@@ -273,7 +273,26 @@ func (l *Line) Leave(ctx context.Context, t Token) error {
 	case word == "busy" || word == "none":
 		return &Unavailable{RetryAfter: time.Second}
 	}
+	l.mu.Lock()
+	if len(l.leaving) < maxLeaving { // beyond it a leaver reads of it one tick later
+		l.leaving[t] = true
+		l.leavers.Store(int32(len(l.leaving)))
+	}
+	l.mu.Unlock()
 	return nil
+}
+
+// maxLeaving bounds whom one tick remembers to have left.
+const maxLeaving = 10_000
+
+// isLeaving tells that t left here since the View was taken.
+func (l *Line) isLeaving(t Token) bool {
+	if l.leavers.Load() == 0 {
+		return false
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.leaving[t]
 }
 
 // Return brings a missed place back, once and within the return window. For a place

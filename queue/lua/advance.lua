@@ -8,6 +8,7 @@
 if not load() then return { 'none' } end
 local now, p = turn()
 local admit = tonumber(ARGV[6])
+if admit > 0 and s.admit_id == ARGV[7] then admit = 0 end -- a client that lost our answer asks again
 
 -- A store that is behind what a gateway remembers has lost writes.
 local seen_frontier, seen_next = tonumber(ARGV[4]), tonumber(ARGV[5])
@@ -119,6 +120,8 @@ if running then
   end
 end
 if admit > 0 then
+  set('admit_id', ARGV[7])
+  set('admit_made', made)
   changed(now, ARGV[7], ARGV[8], ARGV[9], 'room.admit', '', cjson.encode({ count = admit, called = made }), ARGV[10])
 end
 
@@ -165,6 +168,7 @@ if second > num('sampled') and text ~= s.sample then
 end
 save()
 
+if ARGV[7] ~= '' and s.admit_id == ARGV[7] then made = num('admit_made') end
 local out = { 'ok', int(now), p, int(wait), int(present), int(sessions), int(made) }
 for name, v in pairs(s) do
   if name ~= 'sample' then

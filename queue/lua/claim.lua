@@ -31,6 +31,7 @@ elseif p == 'bypass' then
     add('returning', -1)
   elseif name == 'waiting' then
     put_bit(K.left, rank, 1)
+    add('out_of_line', 1)
     add('left_ahead', 1)
     for _, k in ipairs({ K.counted, K.live, slot() }) do put_bit(k, rank, 0) end
   end

@@ -35,7 +35,7 @@ end
 
 local function merge(bits, keys)
   call('SET', K.tmp, bits)
-  if num('left_total') > 0 and call('EXISTS', K.left) == 1 then
+  if call('EXISTS', K.left) == 1 then
     -- tmp AND NOT left
     call('BITOP', 'AND', K.tmp2, K.tmp, K.left)
     call('BITOP', 'XOR', K.tmp, K.tmp, K.tmp2)
