@@ -173,6 +173,9 @@ func newCatalogue() catalogue {
 
 // event returns an event that may be a draft: 404 event-not-found.
 func (s *Server) event(ctx context.Context, slug string) (*eventRecord, error) {
+	if !slugPattern.MatchString(slug) {
+		return nil, noEvent()
+	}
 	e, err := s.catalogue.events.Get(ctx, slug, otter.LoaderFunc[string, *eventRecord](
 		func(ctx context.Context, slug string) (*eventRecord, error) {
 			ctx, cancel := detached(ctx)

@@ -174,7 +174,7 @@ func acceptsGzip(header string) bool {
 
 // The catalogue may be kept for a few seconds by anyone; after that the ETag decides.
 const (
-	cacheCatalogue = "public, max-age=5, stale-while-revalidate=30"
+	cacheCatalogue = "public, max-age=5"
 	cachePlan      = "public, max-age=60, immutable"
 	cacheForever   = "public, max-age=31536000, immutable"
 )

@@ -4,7 +4,6 @@ import (
 	"context"
 	"embed"
 	"fmt"
-	"log/slog"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -62,7 +61,7 @@ var demo = []struct {
 // EnsureDemo makes the demo's venues and events where they are missing, in the name of
 // "demo", and returns them. What an operator has changed stays changed.
 func EnsureDemo(ctx context.Context, db *pgxpool.Pool, now time.Time) ([]DemoEvent, error) {
-	s := &Server{db: db, log: slog.Default(), now: func() time.Time { return now }, catalogue: newCatalogue()}
+	s := &Server{db: db, now: func() time.Time { return now }, catalogue: newCatalogue()}
 	ctx = operator.WithPrincipal(ctx, operator.Principal{ID: "demo", Name: "demo", Role: operator.Admin})
 	var events []DemoEvent
 	for _, d := range demo {

@@ -90,6 +90,13 @@ func (s *Server) record(ctx context.Context, db operator.DB, act, subject string
 	return operator.Record(ctx, db, c)
 }
 
+// putResponses describes an answer that is 201 for what is new.
+func putResponses[T any](api huma.API) map[string]*huma.Response {
+	responses := jsonResponse[T](api)
+	responses["201"] = &huma.Response{Description: "Created", Content: responses["200"].Content}
+	return responses
+}
+
 // made is 201 for what is new and 200 for what was changed.
 func made(created bool) int {
 	if created {

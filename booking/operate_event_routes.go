@@ -63,8 +63,10 @@ func (e *eventRecord) settings(now time.Time) OperateEvent {
 }
 
 func (s *Server) registerEvents() {
-	huma.Register(s.api, operate(http.MethodPut, "/events/{event}", "put-event",
-		"Create or change an event: absent members keep, null restores the default", operator.Operate, 409, 413, 422), s.putEvent)
+	put := operate(http.MethodPut, "/events/{event}", "put-event",
+		"Create or change an event: absent members keep, null restores the default", operator.Operate, 409, 413, 422)
+	put.Responses = putResponses[OperateEvent](s.api)
+	huma.Register(s.api, put, s.putEvent)
 	huma.Register(s.api, operate(http.MethodGet, "/events/{event}", "operate-event",
 		"An event with its settings, also a draft", operator.View, 404), s.operateEvent)
 	huma.Register(s.api, operate(http.MethodGet, "/events", "operate-events",

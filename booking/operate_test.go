@@ -170,6 +170,9 @@ func TestPutEventMerges(t *testing.T) {
 	if back.doc["room"] != nil || back.doc["limits"].(map[string]any)["max_seats_per_session"] != 8.0 {
 		t.Errorf("null did not restore the default: %s", back.raw)
 	}
+	if draft := o.operate(t, "PUT", "/events/show", `{"status":null,"prices":null}`).expect(t, 200, ""); draft.doc["status"] != "draft" || len(draft.doc["prices"].([]any)) != 0 {
+		t.Errorf("null did not restore the default: %s", draft.raw)
+	}
 	same := o.operate(t, "PUT", "/events/show", smallEvent).expect(t, 200, "")
 	if got := same.doc["performances"].([]any)[0].(map[string]any)["id"]; got != id {
 		t.Errorf("the same body again made performance %v of %v", got, id)
@@ -184,6 +187,32 @@ func TestPutEventMerges(t *testing.T) {
 	public := o.ask(t, "GET", "/api/v1/events/show", "").expect(t, 200, "")
 	if len(public.doc["performances"].([]any)) != 2 {
 		t.Errorf("the change is not seen at once: %s", public.raw)
+	}
+}
+
+func TestOneOfManyMakesTheEvent(t *testing.T) {
+	t.Parallel()
+	o := openOffice(t)
+	o.smallHall(t)
+	statuses := make(chan int)
+	for range 16 {
+		go func() {
+			r := httptest.NewRequestWithContext(t.Context(), "PUT", "/api/v1/operate/events/show", strings.NewReader(smallEvent))
+			r.Header.Set("Authorization", "Bearer "+o.key)
+			w := httptest.NewRecorder()
+			o.Handler().ServeHTTP(w, r)
+			statuses <- w.Code
+		}()
+	}
+	count := map[int]int{}
+	for range 16 {
+		count[<-statuses]++
+	}
+	if count[201] != 1 || count[200] != 15 {
+		t.Errorf("answers by status: %v", count)
+	}
+	if e := o.ask(t, "GET", "/api/v1/events/show", "").expect(t, 200, ""); len(e.doc["performances"].([]any)) != 1 {
+		t.Errorf("%s", e.raw)
 	}
 }
 

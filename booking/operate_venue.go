@@ -42,6 +42,7 @@ func (s *Server) registerVenues() {
 		"Import a seating plan in the layout of the pretix seat editor", operator.Operate, 413, 422)
 	put.MaxBodyBytes = maxPlanBody + 1
 	put.SkipValidateBody = true // by parsePlan, which is bounded
+	put.Responses = putResponses[Venue](s.api)
 	put.BodyReadTimeout = 30 * time.Second
 	huma.Register(s.api, put, s.putPlan)
 	huma.Register(s.api, operate(http.MethodGet, "/venues", "list-venues", "Venues", operator.View), s.listVenues)

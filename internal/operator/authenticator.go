@@ -186,9 +186,6 @@ func CookieName(secure bool) string {
 	return "usher-operator"
 }
 
-// SessionFrom returns the session cookie of r, or "".
-func SessionFrom(r *http.Request) string { return sessionCookie(r.CookiesNamed) }
-
 func sessionCookie(named func(string) []*http.Cookie) string {
 	for _, secure := range []bool{true, false} { // the one that only a secure site can have set goes first
 		for _, c := range named(CookieName(secure)) {

@@ -16,11 +16,6 @@ const (
 	Gate     Role = "gate"     // checks tickets in at its events
 )
 
-// Valid tells whether r is one of the roles.
-func (r Role) Valid() bool {
-	return r == Admin || r == Operator || r == Viewer || r == Gate
-}
-
 // Act is a kind of deed that needs permission.
 type Act string
 
