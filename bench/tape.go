@@ -89,12 +89,7 @@ func (t *tape) replay(ctx context.Context, pool *pgxpool.Pool) error {
 			}
 			continue
 		}
-		rows, err := conn.Query(ctx, o[0].sql, o[0].args...)
-		if err == nil {
-			rows.Close() // reads to the end
-			err = rows.Err()
-		}
-		if err != nil {
+		if _, err := conn.Exec(ctx, o[0].sql, o[0].args...); err != nil {
 			return fmt.Errorf("replay %.60q: %w", o[0].sql, err)
 		}
 	}

@@ -277,22 +277,15 @@ func (h *History) waits() []Span {
 		if i < 0 {
 			continue
 		}
+		// It waited until its call, whenever it read of it; without one until the last word that it waits, or the end.
 		last, _ := fan.lastWaiting()
-		to := last.At
-		// Who was shown nothing more was only told nothing new: it waited until its call, or the end.
+		to := last.Now.Add(h.ClockAhead)
 		if calls := fan.calls(); len(calls) > 0 {
-			to = later(to, calls[0].Add(h.ClockAhead))
+			to = calls[0].Add(h.ClockAhead)
 		} else if fan.Outcome == Waiting {
 			to = h.Ended
 		}
 		waits = append(waits, Span{fan.Sights[i].At, to})
 	}
 	return waits
-}
-
-func later(a, b time.Time) time.Time {
-	if b.After(a) {
-		return b
-	}
-	return a
 }

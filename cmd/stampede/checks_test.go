@@ -279,6 +279,15 @@ func TestWhatTheContractAllowsIsNoBreach(t *testing.T) {
 				h.Samples[i].Capacity = 1
 			}
 		}},
+		{"a fan that read late of its call did not wait longer", checkMoving, func(h *History) {
+			h.Fans[5].Sights[1].At, h.Fans[5].Sights[2].At = after(29), after(29)
+			h.Ended = after(30)
+			for tenth := range 190 {
+				s := h.Samples[99]
+				s.At = after(10 + float64(tenth)/10)
+				h.Samples = append(h.Samples, s)
+			}
+		}},
 		{"a pause is no stop", checkMoving, func(h *History) {
 			h.Fans[5].Sights = h.Fans[5].Sights[:2]
 			h.Fans[5].Outcome, h.Ended = Waiting, after(30)
