@@ -116,7 +116,7 @@ func TestRedisRemembersWhatDecideSays(t *testing.T) {
 	if _, err := store.Take(ctx, perMinute, "k", 3); err != nil {
 		t.Fatal(err)
 	}
-	key := "usher:limit:{test:k}"
+	key := "usher:limit:{test.0}:k"
 	tat, err := rdb.Get(ctx, key).Int64()
 	if err != nil {
 		t.Fatal(err)
@@ -159,22 +159,26 @@ func TestRedisStorm(t *testing.T) {
 	}
 }
 
-func TestRedisForgetsTheScript(t *testing.T) {
+// One round trip may hold several policies, several keys, and one key several times.
+func TestRedisBatches(t *testing.T) {
 	t.Parallel()
-	rdb, ctx := devtest.Redis(t), context.Background()
-	store := NewRedis(rdb)
-	batch := make([]*ask, 3)
-	for i := range batch {
-		batch[i] = &ask{policy: perMinute, key: fmt.Sprint(i), cost: 1}
-	}
-	if err := rdb.ScriptFlush(ctx).Err(); err != nil {
-		t.Fatal(err)
-	}
-	store.ask(ctx, batch)
-	for _, a := range batch {
-		if a.err != nil || !a.answer.Allowed {
-			t.Errorf("key %s: %+v, %v", a.key, a.answer, a.err)
+	store := NewRedis(devtest.Redis(t))
+	other := Policy{"other", Quota{Requests: 1, Window: time.Minute, Burst: 2}}
+	var batch []*ask
+	for _, p := range []Policy{perMinute, other} {
+		for _, key := range []string{"a", "b", "a", "a"} {
+			batch = append(batch, &ask{policy: p, key: key, cost: 1})
 		}
+	}
+	store.ask(context.Background(), batch)
+	want := []bool{true, true, true, true, true, true, true, false}
+	for i, a := range batch {
+		if a.err != nil || a.answer.Allowed != want[i] {
+			t.Errorf("%s %s, number %d: %+v, %v", a.policy.Name, a.key, i, a.answer, a.err)
+		}
+	}
+	if left := batch[3].answer.Remaining; left != 2 {
+		t.Errorf("after three of five %d are left", left)
 	}
 }
 

@@ -4,7 +4,9 @@ import (
 	"context"
 	_ "embed"
 	"fmt"
-	"strings"
+	"hash/fnv"
+	"runtime"
+	"strconv"
 	"sync"
 	"time"
 
@@ -26,6 +28,7 @@ const flightTime = 500 * time.Millisecond
 type Redis struct {
 	rdb    redis.UniversalClient
 	script *redisx.Script
+	slots  uint64 // over how many hash tags a policy's keys are spread
 
 	mu      sync.Mutex
 	queue   []*ask // guarded by mu; waiting for the next round trip
@@ -36,6 +39,7 @@ type Redis struct {
 type ask struct {
 	policy Policy
 	key    string
+	slot   uint64 // of slots
 	cost   int64
 
 	answer Decision
@@ -44,14 +48,30 @@ type ask struct {
 	lead   chan struct{} // closed when this caller has to run the next round trip
 }
 
+// clusterSlots spreads a policy over a cluster; fewer make larger batches.
+const clusterSlots = 16
+
 // NewRedis returns a store on rdb.
 func NewRedis(rdb redis.UniversalClient) *Redis {
-	return &Redis{rdb: rdb, script: redisx.NewScript(gcraSource), backlog: 16 * batchLimit}
+	s := &Redis{rdb: rdb, script: redisx.NewScript(gcraSource), slots: 1, backlog: 16 * batchLimit}
+	if _, cluster := rdb.(*redis.ClusterClient); cluster {
+		s.slots = clusterSlots
+	}
+	return s
+}
+
+func (s *Redis) slotOf(key string) uint64 {
+	if s.slots == 1 {
+		return 0
+	}
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(key)) // never fails
+	return h.Sum64() % s.slots
 }
 
 // Take spends cost of the key's quota. On an error nothing was decided.
 func (s *Redis) Take(ctx context.Context, p Policy, key string, cost int64) (Decision, error) {
-	a := &ask{policy: p, key: key, cost: cost, done: make(chan struct{}), lead: make(chan struct{})}
+	a := &ask{policy: p, key: key, slot: s.slotOf(key), cost: cost, done: make(chan struct{}), lead: make(chan struct{})}
 	s.mu.Lock()
 	if len(s.queue) >= s.backlog {
 		s.mu.Unlock()
@@ -78,6 +98,7 @@ func (s *Redis) Take(ctx context.Context, p Policy, key string, cost int64) (Dec
 // fly runs one round trip for everyone who waits, its caller among them, and
 // hands the lead to the next who waits.
 func (s *Redis) fly(ctx context.Context) {
+	runtime.Gosched() // callers that are about to ask come along
 	s.mu.Lock()
 	n := min(len(s.queue), batchLimit)
 	batch := s.queue[:n:n]
@@ -101,59 +122,45 @@ func (s *Redis) fly(ctx context.Context) {
 	}
 }
 
+// ask settles each of batch: one script call for each policy and slot in it.
 func (s *Redis) ask(ctx context.Context, batch []*ask) {
-	if len(batch) == 1 {
-		a := batch[0]
-		a.settle(s.script.Run(ctx, s.rdb, []string{a.name()}, a.args()...))
-		return
-	}
-	lost := s.pipeline(ctx, batch)
-	if len(lost) == 0 {
-		return
-	}
-	// Redis forgot the script: a pipeline of EVALSHA cannot fall back by itself.
-	if err := s.script.Load(ctx, s.rdb); err != nil {
-		for _, a := range lost {
-			a.err = fmt.Errorf("rate limit %s: %w", a.policy.Name, err)
+	for len(batch) > 0 {
+		first := batch[0]
+		alike, rest := batch[:0:0], batch[:0:0]
+		for _, a := range batch {
+			if a.policy == first.policy && a.slot == first.slot {
+				alike = append(alike, a)
+			} else {
+				rest = append(rest, a)
+			}
 		}
-		return
+		s.call(ctx, alike)
+		batch = rest
 	}
-	s.pipeline(ctx, lost)
 }
 
-// pipeline returns those whose script Redis did not know.
-func (s *Redis) pipeline(ctx context.Context, batch []*ask) (lost []*ask) {
-	pipe := s.rdb.Pipeline()
-	for _, a := range batch {
-		pipe.EvalSha(ctx, s.script.Hash(), []string{a.name()}, a.args()...)
+func (s *Redis) call(ctx context.Context, alike []*ask) {
+	p := alike[0].policy
+	keys, args := make([]string, len(alike)), make([]any, 2, 2+len(alike))
+	args[0], args[1] = p.interval(), p.tolerance()
+	for i, a := range alike {
+		keys[i] = a.name()
+		args = append(args, a.cost)
 	}
-	answers, _ := pipe.Exec(ctx) // each command carries its own error
-	for i, a := range batch {
-		cmd := answers[i].(*redis.Cmd)
-		if err := cmd.Err(); err != nil && redis.HasErrorPrefix(err, "NOSCRIPT") {
-			lost = append(lost, a)
+	answer, err := s.script.Run(ctx, s.rdb, keys, args...).Int64Slice()
+	if err == nil && len(answer) != 1+len(alike) {
+		err = fmt.Errorf("answer of %d numbers for %d keys", len(answer), len(alike))
+	}
+	for i, a := range alike {
+		if err != nil {
+			a.err = fmt.Errorf("rate limit %s: %w", p.Name, err)
+			continue
 		}
-		a.settle(cmd)
+		_, a.answer = Decide(p.Quota, answer[1+i], answer[0], a.cost)
 	}
-	return lost
 }
 
-func (a *ask) settle(cmd *redis.Cmd) {
-	a.err = nil
-	pair, err := cmd.Int64Slice()
-	if err != nil || len(pair) != 2 {
-		a.err = fmt.Errorf("rate limit %s: answer of %d numbers: %w", a.policy.Name, len(pair), err)
-		return
-	}
-	_, a.answer = Decide(a.policy.Quota, pair[0], pair[1], a.cost)
-}
-
-// name is the Redis key: usher:limit:{policy:key}. The whole of it is the hash
-// tag, so that keys spread over a cluster.
+// name is the Redis key: usher:limit:{policy.slot}:key.
 func (a *ask) name() string {
-	return "usher:limit:{" + a.policy.Name + ":" + strings.NewReplacer("{", "", "}", "").Replace(a.key) + "}"
-}
-
-func (a *ask) args() []any {
-	return []any{a.policy.interval(), a.policy.tolerance(), a.cost}
+	return "usher:limit:{" + a.policy.Name + "." + strconv.FormatUint(a.slot, 10) + "}:" + a.key
 }
