@@ -65,6 +65,7 @@ func (h *Hall) Configure(ctx context.Context, room string, patch Patch, by Actor
 		if err := l.tick(ctx); err != nil {
 			return Live{}, false, &Unavailable{RetryAfter: retryAfter, Cause: err}
 		}
+		h.protect()
 		if made {
 			l.awaitCeiling(ctx)
 		}

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -59,6 +60,7 @@ const maxRooms = 10_000
 type Hall struct {
 	cfg     Config
 	adopted chan struct{} // holds one word when there are lines that Run may not have started
+	rules   atomic.Pointer[[]rule]
 
 	mu         sync.RWMutex // guards the rest
 	byName     map[string]*Line
@@ -113,6 +115,7 @@ func (h *Hall) Run(ctx context.Context) error {
 
 // look finds new rooms and reads which event has which room.
 func (h *Hall) look(ctx context.Context) error {
+	defer h.protect()
 	ctx, cancel := context.WithTimeout(ctx, callTime)
 	defer cancel()
 	names, err := h.cfg.Redis.SMembers(ctx, roomsKey).Result()
@@ -192,27 +195,42 @@ func (h *Hall) Rooms() []Room {
 	return out
 }
 
-// Protects tells which room a path of a host is behind: of all that match, the one with
-// a host before one without, then the longest prefix. host has no port and is lower
-// case; path is normalised. origin is the name in the room's settings, or "".
-func (h *Hall) Protects(host, path string) (room, origin string, ok bool) {
-	best := -1
+// rule is one Protect entry of one room.
+type rule struct{ host, prefix, room, origin string }
+
+// protect makes the rules of Protects ready: entries with a host first, then the longest
+// prefix first, so that the first match is the one.
+func (h *Hall) protect() {
+	var rules []rule
 	for _, l := range h.all() {
 		s := l.View().settings
 		for _, p := range s.Protect {
-			if p.Host != "" && !strings.EqualFold(p.Host, host) || !strings.HasPrefix(path, p.PathPrefix) {
-				continue
-			}
-			score := len(p.PathPrefix)
-			if p.Host != "" {
-				score += 1 << 16
-			}
-			if score > best {
-				best, room, origin, ok = score, l.room, deref(s.Origin), true
-			}
+			rules = append(rules, rule{strings.ToLower(p.Host), p.PathPrefix, l.room, deref(s.Origin)})
 		}
 	}
-	return room, origin, ok
+	slices.SortStableFunc(rules, func(a, b rule) int {
+		if (a.host == "") != (b.host == "") {
+			return strings.Compare(b.host, a.host)
+		}
+		return len(b.prefix) - len(a.prefix)
+	})
+	h.rules.Store(&rules)
+}
+
+// Protects tells which room a path of a host is behind: of all entries that match, one
+// with a host before one without, then the longest prefix. host has no port; path is
+// normalised. origin is the name in the room's settings, or "".
+func (h *Hall) Protects(host, path string) (room, origin string, ok bool) {
+	rules := h.rules.Load()
+	if rules == nil {
+		return "", "", false
+	}
+	for _, r := range *rules {
+		if strings.HasPrefix(path, r.prefix) && (r.host == "" || strings.EqualFold(r.host, host)) {
+			return r.room, r.origin, true
+		}
+	}
+	return "", "", false
 }
 
 // RoomOfEvent tells the room of an event ("" for none), and whether the event is known.

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"log/slog"
 	"slices"
 	"sync/atomic"
 	"testing"
@@ -269,7 +267,7 @@ func TestRoomAgainstAPlainModel(t *testing.T) {
 		name := fmt.Sprintf("room-%d", stories)
 		clock := &atomic.Int64{}
 		clock.Store(start.UnixMilli())
-		cfg := Config{Redis: rdb, Ring: ring, Log: slog.New(slog.NewTextHandler(io.Discard, nil)), clock: clock.Load}
+		cfg := Config{Redis: rdb, Ring: ring, Log: quietLog(), clock: clock.Load}
 		hall, err := NewHall(cfg)
 		if err != nil {
 			r.Fatal(err)

@@ -116,6 +116,7 @@ func TestOperatorsEndpoints(t *testing.T) {
 		{deskKey, "PUT", "/r", `{"state":"ajar"}`, 422, "invalid"},
 		{deskKey, "PUT", "/r", `{"method":"lottery"}`, 422, "invalid"},
 		{deskKey, "PUT", "/r", `{"protect":[{"path_prefix":"buy"}]}`, 422, "invalid"},
+		{deskKey, "PUT", "/r", `{"origin":"http://evil.example"}`, 422, "invalid"},
 		{deskKey, "PUT", "/r", `{"title":"` + strings.Repeat("x", 201) + `"}`, 422, "invalid"},
 		{deskKey, "PUT", "/r", `{`, 400, "bad-request"},
 		{deskKey, "PUT", "/Not_A_Slug", `{}`, 422, "invalid"},

@@ -2,8 +2,6 @@ package queue
 
 import (
 	"context"
-	"io"
-	"log/slog"
 	"testing"
 	"time"
 
@@ -30,7 +28,7 @@ func (s *stage) recorder() *pgxpool.Pool {
 }
 
 func (s *stage) newRecorder(db *pgxpool.Pool) *Recorder {
-	return NewRecorder(RecorderConfig{Redis: s.rdb, DB: db, Ring: s.ring, Log: slog.New(slog.NewTextHandler(io.Discard, nil)), clock: s.clock.Load})
+	return NewRecorder(RecorderConfig{Redis: s.rdb, DB: db, Ring: s.ring, Log: quietLog(), clock: s.clock.Load})
 }
 
 // record makes the Recorder look once, with a fresh checkpoint.

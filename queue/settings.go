@@ -34,8 +34,9 @@ const (
 	ModeBypass Mode = "bypass"
 )
 
-// Protect names paths behind the room: all whose path begins with PathPrefix, on
-// Host or on every host.
+// Protect names paths behind the room: all that begin with the characters of PathPrefix,
+// on Host or on every host. "/tickets" covers /tickets.json, too: what is not meant to be
+// open never is by a spelling; "/tickets/" covers the folder alone.
 type Protect struct {
 	Host       string `json:"host,omitempty" maxLength:"253"`
 	PathPrefix string `json:"path_prefix" maxLength:"200"`
@@ -152,8 +153,8 @@ func (s Settings) Validate() []problem.Field {
 			fault(fmt.Sprintf("protect[%d].host", i), "must be a host name without a port")
 		}
 	}
-	if s.Origin != nil && (*s.Origin == "" || len(*s.Origin) > 40) {
-		fault("origin", "must be a name of 1 to 40 characters")
+	if s.Origin != nil && !slug.MatchString(*s.Origin) {
+		fault("origin", "must be the name of a configured origin: 1 to 40 of a-z, 0-9 and -")
 	}
 	return faults
 }

@@ -3,7 +3,6 @@ package queue
 import (
 	"context"
 	"fmt"
-	"io"
 	"log/slog"
 	"sync/atomic"
 	"testing"
@@ -43,7 +42,7 @@ func newStage(t *testing.T, gateways int) *stage {
 func (s *stage) gateway() *Hall {
 	s.t.Helper()
 	h, err := NewHall(Config{
-		Redis: s.rdb, Ring: s.ring, Log: slog.New(slog.NewTextHandler(io.Discard, nil)), clock: s.clock.Load,
+		Redis: s.rdb, Ring: s.ring, Log: quietLog(), clock: s.clock.Load,
 	})
 	if err != nil {
 		s.t.Fatal(err)
@@ -171,3 +170,5 @@ func sprint(v any) string { return fmt.Sprint(v) }
 func releaseOf(room, session string) *redis.XAddArgs {
 	return &redis.XAddArgs{Stream: releasesKey, Values: []string{"room", room, "session", session}}
 }
+
+func quietLog() *slog.Logger { return slog.New(slog.DiscardHandler) }

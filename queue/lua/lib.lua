@@ -171,16 +171,16 @@ end
 
 -- fill sets the n bits from rank a on.
 local function fill(key, a, n)
-  local args, at = {}, off(a)
-  while n > 0 do
-    local k = min(32, n)
-    args[#args + 1] = 'SET'
-    args[#args + 1] = 'u' .. k
-    args[#args + 1] = int(at)
-    args[#args + 1] = int(2 ^ k - 1)
-    at, n = at + k, n - k
+  local at, args = off(a), {}
+  local head = min(n, (8 - at % 8) % 8)
+  local bytes, tail = floor((n - head) / 8), (n - head) % 8
+  if bytes > 0 then call('SETRANGE', key, (at + head) / 8, string.rep('\255', bytes)) end
+  for _, part in ipairs({ { at, head }, { at + head + 8 * bytes, tail } }) do
+    if part[2] > 0 then
+      for _, v in ipairs({ 'SET', 'u' .. part[2], int(part[1]), 2 ^ part[2] - 1 }) do args[#args + 1] = v end
+    end
   end
-  call('BITFIELD', key, unpack(args))
+  if #args > 0 then call('BITFIELD', key, unpack(args)) end
 end
 
 -- Batches are runs of ranks [first, last) in a sorted set ordered by their text:
