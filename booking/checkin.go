@@ -26,7 +26,7 @@ type UsedTicket struct {
 	Performance string    `json:"performance"`
 	Order       string    `json:"order"`
 	SeatLabel   string    `json:"seat_label"`
-	Area        string    `json:"area,omitempty"`
+	Area        string    `json:"area" doc:"empty for a numbered seat"`
 	UsedAt      time.Time `json:"used_at"`
 	UsedWhere   string    `json:"used_where"`
 }

@@ -194,7 +194,7 @@ func (s *Server) ticketMail(ctx context.Context, o orderRecord, from string) (*m
 		Total: moneyText(o.Total), Test: o.Provider == sandboxName,
 		Link: s.cfg.PublicURL + "/orders/" + slug + "/" + o.ID.String() + "#access=" + orderAccess(s.ring, o.Event, o.ID),
 	}
-	msg := mail.NewMsg()
+	msg := mail.NewMsg(mail.WithNoDefaultUserAgent())
 	for i, t := range tickets {
 		picture, err := qrPNG(t.Code, 6)
 		if err != nil {

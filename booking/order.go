@@ -51,7 +51,7 @@ type Order struct {
 	ExpiresAt   time.Time     `json:"expires_at" doc:"until when it can be paid"`
 	Payment     *OrderPayment `json:"payment,omitempty" doc:"while pending"`
 	Access      string        `json:"access,omitempty" doc:"authorises all calls on the order, in X-Order-Access"`
-	Tickets     []Ticket      `json:"tickets,omitempty"`
+	Tickets     []Ticket      `json:"tickets" doc:"of a paid order; else empty"`
 }
 
 // OrderPayment is where to pay.
@@ -64,7 +64,7 @@ type OrderPayment struct {
 type Ticket struct {
 	ID        string `json:"id"`
 	SeatLabel string `json:"seat_label"`
-	Area      string `json:"area,omitempty"`
+	Area      string `json:"area" doc:"empty for a numbered seat"`
 	Code      string `json:"code"`
 	QRURL     string `json:"qr_url" doc:"an SVG; needs X-Order-Access or the pass like the order itself"`
 }
@@ -142,7 +142,7 @@ func (s *Server) document(ctx context.Context, l *Layout, o orderRecord) (Order,
 	doc := Order{
 		ID: o.ID.String(), Event: l.Slug, Title: l.Title, Performance: o.Performance.String(), State: o.State,
 		Test: o.Provider == sandboxName, Seats: chosen.Seats, Areas: chosen.Areas, Total: o.Total,
-		CreatedAt: o.CreatedAt.UTC(), ExpiresAt: o.ExpiresAt.UTC(),
+		CreatedAt: o.CreatedAt.UTC(), ExpiresAt: o.ExpiresAt.UTC(), Tickets: []Ticket{},
 	}
 	switch {
 	case o.State == orderPending && o.Payment != "":

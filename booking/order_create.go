@@ -132,7 +132,7 @@ func (s *Server) finish(ctx context.Context, l *Layout, o orderRecord, key strin
 		return Order{}, err
 	}
 	// The answer is what was true when the order was made, also if this is a late resumption.
-	doc.State, doc.Tickets = orderPending, nil
+	doc.State, doc.Tickets = orderPending, []Ticket{}
 	doc.Payment = &OrderPayment{ID: o.Payment, RedirectURL: o.PaymentLink}
 	answer, err := json.Marshal(doc)
 	if err != nil {

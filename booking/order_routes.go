@@ -112,6 +112,44 @@ func (s *Server) registerSales() {
 		return &struct{ Body UsedTicket }{admitted}, nil
 	})
 	s.engine.POST("/api/v1/payments/:provider/webhook", s.serveWebhook)
+	s.describeRaw()
+}
+
+// describeRaw adds to the description what huma does not serve: sockets, and bodies whose
+// format is another's.
+func (s *Server) describeRaw() {
+	text := func(name, in string) *huma.Param {
+		return &huma.Param{Name: name, In: in, Required: true, Schema: &huma.Schema{Type: huma.TypeString}}
+	}
+	for _, op := range []*huma.Operation{
+		{
+			OperationID: "watch-availability", Method: http.MethodGet, Path: "/api/v1/events/{event}/performances/{performance}/availability/ws",
+			Summary: "What is free, live: a WebSocket", Tags: []string{"box office"},
+			Description: "A snapshot as of GET availability, then {version, changes: [[index, state], …], areas} for each version; a snapshot at any time replaces everything.",
+			Parameters:  []*huma.Param{text("event", "path"), text("performance", "path")},
+			Responses:   map[string]*huma.Response{"101": {Description: "WebSocket"}},
+		},
+		{
+			OperationID: "payment-webhook", Method: http.MethodPost, Path: "/api/v1/payments/{provider}/webhook",
+			Summary: "What a payment provider tells, signed by it", Tags: []string{"payments"},
+			Parameters: []*huma.Param{text("provider", "path")},
+			Responses:  map[string]*huma.Response{"200": {Description: "taken, now or before"}, "400": {Description: "not signed by the provider just now"}},
+		},
+		{
+			OperationID: "sandbox-approve", Method: http.MethodPost, Path: "/sandbox/payments/{id}/approve",
+			Summary: "Play the payer: pay (only with the sandbox)", Tags: []string{"payments"},
+			Parameters: []*huma.Param{text("id", "path")},
+			Responses:  map[string]*huma.Response{"200": {Description: "paid"}, "404": {Description: "no such payment"}, "409": {Description: "the payment is over"}},
+		},
+		{
+			OperationID: "sandbox-decline", Method: http.MethodPost, Path: "/sandbox/payments/{id}/decline",
+			Summary: "Play the payer: decline (only with the sandbox)", Tags: []string{"payments"},
+			Parameters: []*huma.Param{text("id", "path")},
+			Responses:  map[string]*huma.Response{"200": {Description: "declined"}, "404": {Description: "no such payment"}, "409": {Description: "the payment is over"}},
+		},
+	} {
+		s.api.OpenAPI().AddOperation(op)
+	}
 }
 
 // runSales keeps viewers' availability current until ctx ends.

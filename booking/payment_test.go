@@ -6,12 +6,14 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/redis/go-redis/v9"
 
 	"usher/internal/keyring"
 )
@@ -309,5 +311,41 @@ func TestProviderAway(t *testing.T) {
 	sh.ahead.Store(0)
 	sh.s.sales.providers[sandboxName] = box
 	into[Order](t, f.order("k", body), http.StatusCreated)
+	sh.whole()
+}
+
+// TestRedisAway: what needs no lock goes on, what needs one says so.
+func TestRedisAway(t *testing.T) {
+	t.Parallel()
+	sh := newShop(t)
+	f := sh.fan()
+	o := f.orders(0)
+	h := f.holds(1)
+	gone := redis.NewClient(&redis.Options{Network: "unix", Addr: filepath.Join(t.TempDir(), "none"), MaxRetries: -1})
+	t.Cleanup(func() { gone.Close() })
+	_, base := sh.serveOn(gone)
+	g := *f
+	g.base = base
+	for name, a := range map[string]answered{
+		"hold": g.hold(`{"seats":[2]}`), "order": g.order("k", orderBody(h.ID)),
+		"availability": sh.call(http.MethodGet, g.at("/availability"), g.header(), ""),
+	} {
+		if a.status != http.StatusServiceUnavailable || a.code() != "unavailable" || a.header.Get("Retry-After") == "" {
+			t.Errorf("%s: %d %s", name, a.status, a.body)
+		}
+	}
+	if a := sh.call(http.MethodPost, base+"/sandbox/payments/"+o.Payment.ID+"/approve", nil, ""); a.status != http.StatusOK {
+		t.Errorf("paying while Redis is away: %d %s", a.status, a.body)
+	}
+	if got := sh.state(o); got.State != orderPaid || len(got.Tickets) != 1 {
+		t.Errorf("paid while Redis was away: %+v", got)
+	}
+	if _, err := sh.s.reconcile(t.Context(), sh.layout()); err != nil {
+		t.Fatal(err)
+	}
+	if got := states(t, f.availability()); got[0] != unitSold {
+		t.Errorf("seats after Redis came back: %v", got)
+	}
+	into[Order](t, f.order("k", orderBody(h.ID)), http.StatusCreated)
 	sh.whole()
 }
