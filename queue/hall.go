@@ -66,6 +66,7 @@ type Hall struct {
 	byName     map[string]*Line
 	eventRooms map[string]string
 	looked     error // of the last look; nil when it succeeded
+	known      bool
 }
 
 // NewHall makes a Hall that knows no room yet; Run finds them.
@@ -123,8 +124,13 @@ func (h *Hall) look(ctx context.Context) error {
 	if err == nil {
 		events, err = h.cfg.Redis.HGetAll(ctx, eventRoomsKey).Result()
 	}
+	recorded := int64(0)
+	if err == nil && len(names) == 0 {
+		recorded, err = h.cfg.Redis.Exists(ctx, recordedKey).Result()
+	}
 	h.mu.Lock()
 	h.looked = err
+	h.known = h.known || err == nil && (len(names) > 0 || recorded > 0)
 	if err == nil && (len(events) > 0 || h.eventRooms == nil) { // an emptied store forgets; we do not
 		h.eventRooms = events
 	}
@@ -231,6 +237,15 @@ func (h *Hall) Protects(host, path string) (room, origin string, ok bool) {
 		}
 	}
 	return "", "", false
+}
+
+// Known tells that the rooms of this site have been read: before that, a path that
+// Protects says nothing of may be protected all the same. An empty store is believed to
+// have no rooms only once the Recorder has looked for those that it lost.
+func (h *Hall) Known() bool {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	return h.known
 }
 
 // RoomOfEvent tells the room of an event ("" for none), and whether the event is known.

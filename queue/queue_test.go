@@ -22,6 +22,26 @@ func (s *stage) expect(what string, got, want any) {
 
 func (s *stage) live() Live { return s.line(0).View().Live() }
 
+// TestKnown: a gateway that has read nothing does not take an emptied store's word.
+func TestKnown(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, 1)
+	h, ctx := s.halls[0], context.Background()
+	if h.Known() || h.Ready() == nil {
+		t.Error("known before it looked")
+	}
+	s.lose()
+	if err := h.look(ctx); err != nil || h.Known() {
+		t.Errorf("an empty store without a Recorder: known %v, %v", h.Known(), err)
+	}
+	if err := s.rdb.Set(ctx, recordedKey, 1, 0).Err(); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.look(ctx); err != nil || !h.Known() || h.Ready() != nil {
+		t.Errorf("a site without rooms: known %v, ready %v, %v", h.Known(), h.Ready(), err)
+	}
+}
+
 func TestFIFOOrderAcrossGateways(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, 2)
@@ -279,6 +299,7 @@ func TestLeaving(t *testing.T) {
 		if err := s.line(1).Leave(ctx, fans[i]); err != nil {
 			t.Fatal(err)
 		}
+		s.expect("seen at once", s.place(1, fans[i]).State, Left)
 		if err := s.line(0).Leave(ctx, fans[i]); err != nil {
 			t.Fatalf("left twice: %v", err)
 		}
