@@ -15,7 +15,7 @@ import (
 const eventRoomsKey = "usher:event-rooms"
 
 // publishEvery is how soon a Redis that lost everything knows the events and keys again.
-const publishEvery = 2 * time.Second
+const publishEvery = time.Second
 
 // publish keeps Redis told which room stands before which event and which API keys are
 // in force. A failure is logged once and tried again.

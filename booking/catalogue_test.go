@@ -85,6 +85,9 @@ func TestCatalogueIsCacheable(t *testing.T) {
 					t.Errorf("If-None-Match %s: %d with %d bytes", condition, r.status, len(r.raw))
 				}
 			}
+			if r := o.ask(t, "HEAD", path, "", "Accept-Encoding", "identity"); r.status != 200 || r.header.Get("ETag") != tag || len(r.raw) > 0 {
+				t.Errorf("HEAD: %d, %v", r.status, r.header)
+			}
 			o.ask(t, "GET", path, "", "If-None-Match", `"other"`, "Accept-Encoding", "identity").expect(t, 200, "")
 		})
 	}

@@ -5,7 +5,7 @@
 // guards every seat and every unit of an area, whatever Redis forgets and whatever clocks
 // say. Redis holds what may be lost: holds, availability maps, copies of API keys and of
 // which room stands before which event (usher:event-rooms); the last two are written
-// again all the time, so a Redis that comes back empty is complete two seconds later.
+// again all the time, so a Redis that comes back empty is complete again a second later.
 //
 // A seating plan is immutable and known by its hash; an event's performances pin one.
 // What an index means (plan and areas) is a performance's layout; it can change only while

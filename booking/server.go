@@ -125,10 +125,21 @@ func (s *Server) OpenAPI() *huma.OpenAPI { return s.api.OpenAPI() }
 
 // Handler serves everything. Request ids are taken from the gateway in front.
 func (s *Server) Handler() http.Handler {
-	var h http.Handler = problem.LimitBody(maxPlanBody+1, s.engine)
+	h := problem.LimitBody(maxPlanBody+1, headAsGet(s.engine))
 	h = problem.Recover(s.log, h)
 	h = telemetry.AccessLog(s.log, h)
 	return telemetry.RequestID(func(*http.Request) bool { return true }, h)
+}
+
+// headAsGet serves HEAD by what GET would say; net/http drops the body.
+func headAsGet(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodHead {
+			r = r.Clone(r.Context())
+			r.Method = http.MethodGet
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // Run keeps Redis told of what it must know, until ctx ends.
