@@ -116,7 +116,7 @@ function Figures({ now }: { now: RoomLive }) {
       <dl class="sheet figures">
         {figures.map(([name, n, more]) => <div key={name}><dt>{name}</dt><dd>{count(n)}{more && <span class="small"><br />{more}</span>}</dd></div>)}
       </dl>
-      {now.origin_status && <p class="quiet small">Shop: {now.origin_status.health}, {count(Math.round(now.origin_status.latency_ms))} ms, {count(now.origin_status.in_flight)} requests in flight.</p>}
+      {now.origin_status && now.origin_status.health !== "unknown" && <p class="quiet small">Shop: {now.origin_status.health}, {count(Math.round(now.origin_status.latency_ms))} ms, {count(now.origin_status.in_flight)} requests in flight.</p>}
     </>
   );
 }

@@ -114,6 +114,7 @@ async function send(method: string, path: string, { body, headers, signal }: Ask
     if (signal?.aborted) throw cause;
     throw new Problem(0, { title: "No connection to the box office. Please check your network." }, null);
   }
+  if (method !== "GET" || answer.headers.get("cache-control")?.includes("no-store")) setClock(answer.headers.get("date"));
   const pause = seconds(answer.headers.get("retry-after"));
   if (!answer.ok) {
     const problem = await answer.json().catch(() => ({ title: answer.statusText }));
@@ -121,6 +122,17 @@ async function send(method: string, path: string, { body, headers, signal }: Ask
   }
   return { answer, pause };
 }
+
+// Deadlines are the server's, and clocks of phones and laptops are often minutes off.
+let ahead = 0;
+
+function setClock(date: string | null) {
+  const at = date ? Date.parse(date) : NaN;
+  if (Number.isFinite(at)) ahead = at + 500 - Date.now(); // the header is cut to its second
+}
+
+/** The present time by the server's clock, as its last fresh answer told it. */
+export const serverNow = () => Date.now() + ahead;
 
 function seconds(header: string | null): number | null {
   const n = Number(header);

@@ -1,4 +1,5 @@
 import { useCallback, useEffect, useState } from "preact/hooks";
+import { serverNow } from "./api";
 
 /** Loads once per key and again on demand; the last good value stays while a reload fails. */
 export function useLoaded<T>(load: () => Promise<T>, key: string) {
@@ -12,13 +13,13 @@ export function useLoaded<T>(load: () => Promise<T>, key: string) {
   return { value, cause, again };
 }
 
-/** The present time, once a second while `running`. */
+/** The present time by the server's clock, once a second while `running`. */
 export function useNow(running: boolean): number {
-  const [now, setNow] = useState(Date.now());
+  const [now, setNow] = useState(serverNow());
   useEffect(() => {
     if (!running) return;
-    setNow(Date.now());
-    const ticker = setInterval(() => setNow(Date.now()), 1000);
+    setNow(serverNow());
+    const ticker = setInterval(() => setNow(serverNow()), 1000);
     return () => clearInterval(ticker);
   }, [running]);
   return now;

@@ -1,6 +1,6 @@
 import type { ComponentChildren } from "preact";
 import { minutesSeconds, plural } from "../lib/format";
-import type { Choice } from "./page";
+import type { Choice } from "./choice";
 import { seatName, type Layout } from "./plan";
 
 interface Props {

@@ -10,6 +10,8 @@ interface Props {
   layout: Layout;
   hold: Hold;
   now: number;
+  /** An order was made of the hold. */
+  ordered(): void;
   /** The hold is gone, or its seats are: back to the map. */
   lost(problem: Problem): void;
 }
@@ -17,7 +19,7 @@ interface Props {
 /** Attempts under one key while the box office answers "in progress" or not at all. */
 const attempts = 6;
 
-export function Checkout({ event, layout, hold, now, lost }: Props) {
+export function Checkout({ event, layout, hold, now, ordered, lost }: Props) {
   const [busy, setBusy] = useState(false);
   const [trouble, setTrouble] = useState<unknown>(null);
   const [faults, setFaults] = useState<Record<string, string>>({});
@@ -50,7 +52,7 @@ export function Checkout({ event, layout, hold, now, lost }: Props) {
       rememberOpenOrder(event.slug, order.id);
       if (order.access) rememberAccess(event.slug, order.id, order.access);
       const page = `/orders/${event.slug}/${order.id}${order.access ? `#access=${encodeURIComponent(order.access)}` : ""}`;
-      sessionStorage.removeItem(`usher-hold ${location.pathname.split("/")[4]}`);
+      ordered();
       location.assign(order.payment?.redirect_url ?? page);
     } catch (problem) {
       setBusy(false);

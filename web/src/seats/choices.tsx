@@ -1,4 +1,5 @@
 import { useEffect, useState } from "preact/hooks";
+import type { Hold } from "../lib/api";
 import { money, plural } from "../lib/format";
 import { categoryColours } from "./map";
 import type { Layout } from "./plan";
@@ -40,7 +41,7 @@ export function Stepper({ value, min, max, label, set }: { value: number; min: n
   );
 }
 
-export function Standing({ layout, stock, chosen, set }: { layout: Layout; stock: Stock; chosen: ReadonlyMap<string, number>; set(id: string, quantity: number): void }) {
+export function Standing({ layout, stock, chosen, held, set }: { layout: Layout; stock: Stock; chosen: ReadonlyMap<string, number>; held: Hold | null; set(id: string, quantity: number): void }) {
   return (
     <section aria-labelledby="areas">
       <h2 id="areas">Areas</h2>
@@ -48,6 +49,7 @@ export function Standing({ layout, stock, chosen, set }: { layout: Layout; stock
         const free = stock.areas.get(area.id) ?? 0;
         const amount = layout.categories[area.category]?.amount;
         const mine = chosen.get(area.id) ?? 0;
+        const kept = held?.areas.find((a) => a.id === area.id)?.quantity ?? 0; // no longer counted as free
         return (
           <div class="row spread" key={area.id}>
             <span>
@@ -55,7 +57,7 @@ export function Standing({ layout, stock, chosen, set }: { layout: Layout; stock
               <br />
               <span class="quiet small">{amount != null && `${money({ amount, currency: layout.currency })} · `}{free > 0 ? `${plural(free, "ticket")} left` : "sold out"}</span>
             </span>
-            <Stepper value={mine} min={0} max={mine + free} label={`Tickets for ${area.name}`} set={(n) => set(area.id, n)} />
+            <Stepper value={mine} min={0} max={free + kept} label={`Tickets for ${area.name}`} set={(n) => set(area.id, n)} />
           </div>
         );
       })}

@@ -1,5 +1,5 @@
 import "../style/map.css";
-import { useCallback, useEffect, useMemo, useRef, useState } from "preact/hooks";
+import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { ask, path, Problem, waitingRoom, type Event, type Hold, type Place } from "../lib/api";
 import { day, minutesSeconds, money, plural } from "../lib/format";
 import { openOrderOf } from "../lib/orders";
@@ -7,18 +7,13 @@ import { Top, Trouble } from "../lib/page";
 import { useLoaded, useNow } from "../lib/use";
 import { Cart } from "./cart";
 import { Checkout } from "./checkout";
+import { choiceOf, isHeld, lostNotice, nothing, takenNotice, takenSeats, ticketsIn, totalOf, wishOf, without, type Choice, type Notice } from "./choice";
 import { Legend, PickForMe, Standing } from "./choices";
+import { useHold } from "./hold";
 import { SeatList } from "./list";
 import { readPlan, seatName, type Layout, type PlanDocument } from "./plan";
 import { MapView, type MapHandle } from "./view";
 import { Free, Stock } from "./stock";
-
-/** What the visitor has chosen: seats by index, and how many in each area. */
-export interface Choice { seats: ReadonlySet<number>; areas: ReadonlyMap<string, number> }
-const nothing: Choice = { seats: new Set(), areas: new Map() };
-
-interface Alternative { seats?: number[]; areas?: { id: string; quantity: number }[] }
-interface Notice { text: string; tone: "warn" | "stop"; offer?: { label: string; choice: Choice } }
 
 export function SeatsPage({ slug, performance }: { slug: string; performance: string }) {
   const base = path("events", slug, "performances", performance);
@@ -49,8 +44,6 @@ function Loading({ cause, again }: { cause: unknown; again(): void }) {
 
 function Hall({ event, layout, base, performance }: { event: Event; layout: Layout; base: string; performance: string }) {
   const [choice, setChoice] = useState<Choice>(nothing);
-  const [hold, setHold] = useState<Hold | null>(null);
-  const [busy, setBusy] = useState(false);
   const [notice, setNotice] = useState<Notice | null>(null);
   const [trouble, setTrouble] = useState<unknown>(null);
   const [category, setCategory] = useState<number | null>(null);
@@ -59,8 +52,18 @@ function Hall({ event, layout, base, performance }: { event: Event; layout: Layo
   const [update, setUpdate] = useState(0);
   const [stocked, setStocked] = useState(false);
   const map = useRef<MapHandle>(null);
-  const kept = `usher-hold ${performance}`;
   const max = event.limits.max_seats_per_session;
+
+  const { hold, busy, take, forget, ordered, letGo } = useHold(base, performance, (found) => {
+    if (found) setChoice(choiceOf(found));
+    else if (location.hash) toMap();
+  });
+  const unpaid = openOrderOf(event.slug);
+  const passEnds = usePassEnd(event.room);
+  const now = useNow(hold !== null || passEnds !== null);
+  const inside = passEnds === null ? null : passEnds - now;
+  const total = useMemo(() => money(totalOf(choice, layout)), [choice]);
+  const chosen = ticketsIn(choice);
 
   const stock = useMemo(() => {
     let waiting = 0;
@@ -75,12 +78,6 @@ function Hall({ event, layout, base, performance }: { event: Event; layout: Layo
     return new Stock(layout.seats, base, changed, refused);
   }, []);
 
-  function refused(problem: Problem) {
-    const room = waitingRoom(problem);
-    if (room) location.replace(room);
-    else setTrouble(problem);
-  }
-
   function start() {
     setTrouble(null);
     stock.start().then(() => setStocked(true), (problem) => {
@@ -88,19 +85,19 @@ function Hall({ event, layout, base, performance }: { event: Event; layout: Layo
     });
   }
 
+  function refused(problem: Problem) {
+    const room = waitingRoom(problem);
+    if (room) location.replace(room);
+    else setTrouble(problem);
+  }
+
+  function toMap() {
+    history.replaceState(null, "", location.pathname);
+    setStep("");
+  }
+
   useEffect(() => {
     start();
-    const id = sessionStorage.getItem(kept);
-    if (id) {
-      ask<Hold>("GET", `${base}/holds/${encodeURIComponent(id)}`).then(own, () => {
-        sessionStorage.removeItem(kept);
-        if (location.hash) history.replaceState(null, "", location.pathname);
-        setStep("");
-      });
-    } else if (location.hash) {
-      history.replaceState(null, "", location.pathname);
-      setStep("");
-    }
     const stepped = () => setStep(location.hash);
     addEventListener("hashchange", stepped);
     return () => {
@@ -109,23 +106,12 @@ function Hall({ event, layout, base, performance }: { event: Event; layout: Layo
     };
   }, []);
 
-  const own = useCallback((got: Hold) => {
-    sessionStorage.setItem(kept, got.id);
-    setHold(got);
-    setChoice({ seats: new Set(got.seats), areas: new Map(got.areas.map((a) => [a.id, a.quantity])) });
-  }, []);
-
-  const unpaid = openOrderOf(event.slug);
-  const passEnds = usePassEnd(event.room);
-  const now = useNow(hold !== null || passEnds !== null);
-  const inside = passEnds === null ? null : passEnds - now;
   useEffect(() => {
     if (!hold || Date.parse(hold.expires_at) > now) return;
-    setHold(null);
-    sessionStorage.removeItem(kept);
+    forget();
+    toMap();
     setChoice(nothing);
-    setNotice({ text: "We could not keep your seats any longer.", tone: "warn", offer: { label: "Try the same seats again", choice } });
-    if (location.hash) history.back();
+    setNotice({ text: "We could not keep your seats any longer.", offer: { label: "Try the same seats again", choice } });
   }, [now, hold]);
 
   // Somebody else was faster: say so as soon as it is seen, not at the till.
@@ -134,38 +120,24 @@ function Hall({ event, layout, base, performance }: { event: Event; layout: Layo
     const mine = new Set(hold?.seats);
     const lost = [...choice.seats].filter((i) => stock.seats[i] !== Free && !mine.has(i));
     if (lost.length === 0) return;
-    setChoice({ ...choice, seats: new Set([...choice.seats].filter((i) => !lost.includes(i))) });
-    setNotice({ text: `${lost.map((i) => seatName(layout, i)).join(", ")} ${lost.length === 1 ? "was" : "were"} just taken by someone else.`, tone: "warn" });
+    setChoice(without(choice, new Set(lost)));
+    setNotice(lostNotice(layout, lost));
   }, [update, busy, choice]);
-
-  const total = useMemo(() => {
-    let amount = 0;
-    for (const i of choice.seats) amount += layout.categories[layout.category[i]!]?.amount ?? 0;
-    for (const area of layout.areas) amount += (layout.categories[area.category]?.amount ?? 0) * (choice.areas.get(area.id) ?? 0);
-    return { amount, currency: layout.currency };
-  }, [choice]);
-  const chosen = choice.seats.size + [...choice.areas.values()].reduce((sum, n) => sum + n, 0);
 
   const toggle = (i: number) => {
     const seats = new Set(choice.seats);
-    if (seats.delete(i)) {
-      setNotice(null);
-    } else if (stock.seats[i] !== Free && !hold?.seats.includes(i)) {
-      return setNotice({ text: `${seatName(layout, i)} is taken.`, tone: "warn" });
-    } else if (layout.categories[layout.category[i]!]?.amount == null) {
-      return setNotice({ text: `${seatName(layout, i)} is not on sale.`, tone: "warn" });
-    } else if (chosen >= max) {
-      return setNotice({ text: `You can buy up to ${plural(max, "seat")}.`, tone: "warn" });
-    } else {
+    if (!seats.delete(i)) {
+      const mine = hold?.seats.includes(i);
+      if (stock.seats[i] !== Free && !mine) return setNotice({ text: `${seatName(layout, i)} is taken.` });
+      if (layout.categories[layout.category[i]!]!.amount === null) return setNotice({ text: `${seatName(layout, i)} is not on sale.` });
+      if (chosen >= max) return setNotice(tooMany(max));
       seats.add(i);
-      setNotice(null);
     }
     setChoice({ ...choice, seats });
+    setNotice(null);
   };
   const setArea = (id: string, quantity: number) => {
-    if (quantity > (choice.areas.get(id) ?? 0) && chosen >= max) {
-      return setNotice({ text: `You can buy up to ${plural(max, "ticket")}.`, tone: "warn" });
-    }
+    if (quantity > (choice.areas.get(id) ?? 0) && chosen >= max) return setNotice(tooMany(max));
     const areas = new Map(choice.areas);
     if (quantity > 0) areas.set(id, quantity);
     else areas.delete(id);
@@ -173,52 +145,38 @@ function Hall({ event, layout, base, performance }: { event: Event; layout: Layo
     setNotice(null);
   };
 
-  /** Locks what was asked for; true when it is ours. */
-  const take = async (body: Record<string, unknown>): Promise<Hold | null> => {
-    setBusy(true);
+  /** Holds what was wished for; null, and said why, where that was not to be had. */
+  const lock = async (wish: object): Promise<Hold | null> => {
     setNotice(null);
     setTrouble(null);
     try {
-      const got = await ask<Hold>("POST", base + "/holds", { body: { ...body, ...(hold ? { replace: hold.id } : {}) } });
-      own(got);
+      const got = await take(wish);
+      setChoice(choiceOf(got));
       return got;
     } catch (problem) {
       if (!(problem instanceof Problem)) throw problem;
-      if (problem.status === 403) refused(problem);
-      else if (problem.code === "seats-taken") setNotice(takenNotice(layout, problem));
-      else setTrouble(problem);
       if (problem.code === "seats-taken") {
-        const taken = new Set((problem.body.taken as number[] | undefined) ?? []);
-        setChoice((had) => ({ ...had, seats: new Set([...had.seats].filter((i) => !taken.has(i))) }));
-      }
+        setNotice(takenNotice(layout, problem));
+        setChoice((had) => without(had, new Set(takenSeats(problem))));
+      } else if (problem.status === 403) refused(problem);
+      else setTrouble(problem);
       return null;
-    } finally {
-      setBusy(false);
     }
   };
-  const bodyOf = (of: Choice) => ({ seats: [...of.seats].sort((a, b) => a - b), areas: [...of.areas].map(([id, quantity]) => ({ id, quantity })) });
-  const proceed = async () => {
-    if (hold && same(hold, choice)) location.hash = "checkout";
-    else if (await take(bodyOf(choice))) location.hash = "checkout";
-  };
-  const pick = async (wish: Record<string, unknown>) => {
-    const got = await take({ best: wish });
+  const lockAndLook = async (wish: object) => {
+    const got = await lock(wish);
     if (got) map.current?.lookAtSeats(got.seats);
   };
-  const letGo = async () => {
-    if (hold) await ask("DELETE", `${base}/holds/${encodeURIComponent(hold.id)}`).catch(() => {}); // it ends by itself
-    sessionStorage.removeItem(kept);
-    setHold(null);
-    setChoice(nothing);
+  const proceed = async () => {
+    if (isHeld(choice, hold) || (await lock(wishOf(choice)))) location.hash = "checkout";
   };
 
   if (step === "#checkout" && hold) {
-    return <Checkout event={event} layout={layout} hold={hold} now={now} lost={(problem) => {
-      setHold(null);
-      sessionStorage.removeItem(kept);
-      history.back();
+    return <Checkout event={event} layout={layout} hold={hold} now={now} ordered={ordered} lost={(problem) => {
+      forget();
+      toMap();
       if (problem.status === 403) refused(problem);
-      else setNotice({ text: problem.message, tone: "warn", offer: { label: "Try the same seats again", choice } });
+      else setNotice({ text: problem.message, offer: { label: "Try the same seats again", choice } });
     }} />;
   }
 
@@ -236,8 +194,8 @@ function Hall({ event, layout, base, performance }: { event: Event; layout: Layo
           area={(id) => setArea(id, (choice.areas.get(id) ?? 0) + 1)} />
         <div class="side">
           <Legend layout={layout} only={category} choose={setCategory} />
-          {layout.areas.length > 0 && <Standing layout={layout} stock={stock} chosen={choice.areas} set={setArea} />}
-          {layout.seats > 0 && <PickForMe layout={layout} max={max} busy={busy} pick={pick} category={category} />}
+          {layout.areas.length > 0 && <Standing layout={layout} stock={stock} chosen={choice.areas} held={hold} set={setArea} />}
+          {layout.seats > 0 && <PickForMe layout={layout} max={max} busy={busy} pick={(best) => lockAndLook({ best })} category={category} />}
           {layout.seats > 0 && <SeatList layout={layout} stock={stock} picked={choice.seats} toggle={toggle} only={category} zone={zone} update={update}
             open={(z) => {
               setZone(z);
@@ -245,31 +203,33 @@ function Hall({ event, layout, base, performance }: { event: Event; layout: Layo
             }} />}
         </div>
       </main>
-      <Cart layout={layout} choice={choice} total={money(total)} count={chosen} busy={busy} left={hold ? Date.parse(hold.expires_at) - now : null}
-        toggle={toggle} setArea={setArea} proceed={proceed} letGo={letGo}>
+      <Cart layout={layout} choice={choice} total={total} count={chosen} busy={busy} left={hold ? Date.parse(hold.expires_at) - now : null}
+        toggle={toggle} setArea={setArea} proceed={proceed} letGo={() => {
+          setChoice(nothing);
+          void letGo();
+        }}>
         {notice && (
-          <div class={`note ${notice.tone} row spread`} role="alert">
+          <div class="note warn row spread" role="alert">
             <p>{notice.text}</p>
-            {notice.offer && (
-              <button class="button" type="button" disabled={busy} onClick={async () => {
-                const got = await take(bodyOf(notice.offer!.choice));
-                if (got) map.current?.lookAtSeats(got.seats);
-              }}>{notice.offer.label}</button>
-            )}
+            {notice.offer && <button class="button" type="button" disabled={busy} onClick={() => lockAndLook(wishOf(notice.offer!.choice))}>{notice.offer.label}</button>}
           </div>
         )}
         <Trouble cause={trouble} />
-        {unpaid && !notice && (
+        {unpaid && (
           <div class="note row spread">
             <p>You have an order that waits for its payment.</p>
             <a class="button" href={`/orders/${event.slug}/${unpaid}`}>Go to your order</a>
           </div>
         )}
-        {inside !== null && inside < warnBefore && hold === null && <p class="note warn">Your time in here ends in <span class="countdown">{minutesSeconds(inside)}</span>. Seats that you choose now are kept until then.</p>}
+        {inside !== null && inside > 0 && inside < warnBefore && hold === null && (
+          <p class="note warn">Your time in here ends in <span class="countdown">{minutesSeconds(inside)}</span>.</p>
+        )}
       </Cart>
     </div>
   );
 }
+
+const tooMany = (max: number): Notice => ({ text: `You can buy up to ${plural(max, "ticket")}.` });
 
 /** Milliseconds before the end of the session at which the page says so. */
 const warnBefore = 180_000;
@@ -284,24 +244,4 @@ function usePassEnd(room: string | null): number | null {
     }, () => {}); // a pass from elsewhere has no place; its end is then met without a warning
   }, [room]);
   return end;
-}
-
-function same(hold: Hold, choice: Choice): boolean {
-  return hold.seats.length === choice.seats.size && hold.seats.every((i) => choice.seats.has(i))
-    && hold.areas.length === choice.areas.size && hold.areas.every((a) => choice.areas.get(a.id) === a.quantity);
-}
-
-function takenNotice(layout: Layout, problem: Problem): Notice {
-  const taken = (problem.body.taken as number[] | undefined) ?? [];
-  const other = problem.body.alternative as Alternative | number[] | null | undefined;
-  const seats = Array.isArray(other) ? other : (other?.seats ?? []);
-  const areas = (Array.isArray(other) ? [] : other?.areas) ?? [];
-  const text = taken.length ? `${taken.filter((i) => i < layout.seats).map((i) => seatName(layout, i)).join(", ") || "These"} ${taken.length === 1 ? "was" : "were"} just taken.` : problem.message;
-  if (seats.length === 0 && areas.length === 0) return { text: `${text} Please choose again.`, tone: "warn" };
-  const names = seats.map((i) => seatName(layout, i)).join(", ");
-  return {
-    text: names ? `${text} Still free: ${names}.` : text,
-    tone: "warn",
-    offer: { label: "Take these instead", choice: { seats: new Set(seats), areas: new Map(areas.map((a) => [a.id, a.quantity])) } },
-  };
 }
