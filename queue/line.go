@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"golang.org/x/sync/singleflight"
 
 	"usher/internal/keyring"
 	"usher/internal/telemetry"
@@ -58,6 +59,7 @@ type Line struct {
 	prune   int              // how many make it look for ended ones
 
 	joins joins
+	early singleflight.Group // ticks brought forward
 }
 
 type sample struct {

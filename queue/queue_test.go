@@ -580,3 +580,33 @@ func TestStormOfJoinsAndClaims(t *testing.T) {
 	s.expect("admitted", v.admittedTotal, len(sessions))
 	s.expect("calls follow rank", v.frontier, v.calledTotal)
 }
+
+// TestBypassInTheLobbyOfADraw: who was let in then is out of the draw's line, and takes
+// nobody's rank away.
+func TestBypassInTheLobbyOfADraw(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, 2)
+	ctx := context.Background()
+	s.room(drawPatch(1))
+	fans := s.join(0, 40)
+	s.room(Patch{State: opt(ModeBypass)})
+	for _, f := range fans[:10] {
+		if _, err := s.line(1).Claim(ctx, f); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.room(Patch{State: opt(ModeAuto)})
+	s.expect("the lobby goes on", s.place(0, fans[20]).State, InLobby)
+	s.clock.Add(time.Minute.Milliseconds())
+	s.tick()
+	s.durable("40")
+	s.pass(10*time.Second, fans...)
+	s.expect("states", s.states(fans), append(repeat(Admitted, 10), repeat(Called, 30)...))
+	for _, f := range fans[10:] {
+		if _, err := s.line(0).Claim(ctx, f); err != nil {
+			t.Errorf("place %d: %v", f.Number, err)
+		}
+	}
+	s.tick()
+	s.expect("sessions", s.live().Sessions, 40)
+}

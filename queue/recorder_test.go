@@ -6,8 +6,10 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
+	"golang.org/x/sync/errgroup"
 
 	"usher/internal/devstack/devtest"
+	"usher/internal/keyring"
 )
 
 // recorder runs a Recorder until the test ends, on a database of its own.
@@ -376,6 +378,81 @@ func TestStoreThatFellBehind(t *testing.T) {
 	for _, f := range fans {
 		if p := s.place(0, f); p.State != Called {
 			t.Errorf("place %d is %s a minute later", f.Number, p.State)
+		}
+	}
+}
+
+// TestRunningSite lets two gateways and two Recorders run by themselves, in real time.
+func TestRunningSite(t *testing.T) {
+	t.Parallel()
+	rdb, ring := devtest.Redis(t), keyring.Generate(start)
+	db, _ := devtest.Postgres(t)
+	ctx, stop := context.WithTimeout(context.Background(), 30*time.Second)
+	var site errgroup.Group
+	t.Cleanup(func() {
+		stop()
+		if err := site.Wait(); err != nil {
+			t.Errorf("the site ended with %v", err)
+		}
+	})
+	var halls [2]*Hall
+	for i := range halls {
+		h, err := NewHall(Config{Redis: rdb, Ring: ring, Log: quietLog(), Tick: 50 * time.Millisecond})
+		if err != nil {
+			t.Fatal(err)
+		}
+		halls[i] = h
+		site.Go(func() error { return h.Run(ctx) })
+		r := NewRecorder(RecorderConfig{Redis: rdb, DB: db, Ring: ring, Log: quietLog()})
+		site.Go(func() error { return r.Run(ctx) })
+	}
+	live, created, err := halls[0].Configure(ctx, "gala", Patch{PacePerMin: opt(60_000), Capacity: opt(2)}, Actor{Name: "Ada"})
+	if err != nil || !created {
+		t.Fatalf("configure: %v %v %v", live, created, err)
+	}
+	first, _ := halls[0].Line("gala")
+	fan, err := first.Join(ctx)
+	if err != nil {
+		t.Fatalf("a new room takes the first visitor at once: %v", err)
+	}
+	second, ok := halls[1].Line("gala")
+	for look := time.NewTicker(10 * time.Millisecond); !ok; second, ok = halls[1].Line("gala") {
+		select {
+		case <-look.C:
+		case <-ctx.Done():
+			t.Fatal("the other gateway never learned of the room")
+		}
+	}
+	for {
+		changed := second.Changed()
+		p, _, err := second.Place(ctx, fan)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if p.State == Called {
+			break
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			t.Fatalf("never called: %+v", p)
+		}
+	}
+	if _, err := second.Claim(ctx, fan); err != nil {
+		t.Error(err)
+	}
+	if _, _, err := halls[1].Configure(ctx, "gala", Patch{Message: opt("hello")}, Actor{Name: "Ada"}); err != nil {
+		t.Fatal(err)
+	}
+	for {
+		changed := first.Changed()
+		if m := first.View().Room().Message; m != nil && *m == "hello" {
+			return
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			t.Fatal("the change never reached the other gateway")
 		}
 	}
 }

@@ -131,7 +131,7 @@ func (v *View) ranked() bool {
 	if v.settings.Method == Random {
 		return v.drawn
 	}
-	return v.phase != Scheduled && v.phase != Lobby
+	return v.phase != Scheduled && v.phase != Lobby || v.frontier > 0
 }
 
 // numbers tells that the bitmaps go by number still.

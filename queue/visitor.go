@@ -20,7 +20,8 @@ const placesAtOnce = 500
 func (l *Line) current(ctx context.Context, t Token) (*View, error) {
 	v := l.View()
 	if v == nil || t.Epoch > v.epoch { // UUIDv7: a later epoch is greater
-		if err := l.tick(ctx); err != nil {
+		_, err, _ := l.early.Do("", func() (any, error) { return nil, l.tick(context.WithoutCancel(ctx)) })
+		if err != nil {
 			return nil, &Unavailable{RetryAfter: retryAfter, Cause: err}
 		}
 		v = l.View()

@@ -326,5 +326,5 @@ local function fix_lobby()
   for from, to in pairs({ counted = 'lobby_counted', live = 'lobby_live', left = 'lobby_left' }) do
     if call('EXISTS', K[from]) == 1 then call('RENAME', K[from], K[to]) end
   end
-  call('UNLINK', unpack(K.slots))
+  call('UNLINK', K.claimed, unpack(K.slots)) -- who took a session in bypass is among the left, too
 end
