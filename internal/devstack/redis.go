@@ -82,7 +82,8 @@ func StartRedis(ctx context.Context, cfg RedisConfig) (*Redis, error) {
 			cfg.Password = rand.Text()
 		}
 		lines = append(lines, fmt.Sprintf("port %d", cfg.Port), "bind 127.0.0.1", "requirepass "+quoteRedis(cfg.Password))
-		r.TCPURL = fmt.Sprintf("redis://:%s@127.0.0.1:%d/0", url.QueryEscape(cfg.Password), cfg.Port)
+		// The user is named because redis-cli sends an empty name as one.
+		r.TCPURL = fmt.Sprintf("redis://default:%s@127.0.0.1:%d/0", url.QueryEscape(cfg.Password), cfg.Port)
 		socket.User = url.UserPassword("", cfg.Password)
 	}
 	r.Config = cfg
