@@ -161,7 +161,9 @@ func (s *Server) shop(w http.ResponseWriter, r *http.Request, v *visit) {
 			problem.Write(w, r, problem.BodyTooLarge())
 			return
 		}
-		r.Body = http.MaxBytesReader(w, r.Body, maxOwnBody)
+		if r.Body != nil && r.Body != http.NoBody {
+			r.Body = http.MaxBytesReader(w, r.Body, maxOwnBody)
+		}
 		s.engine.ServeHTTP(w, r)
 		return
 	}
@@ -286,6 +288,7 @@ func (s *Server) give(w http.ResponseWriter, r *http.Request, v *visit, audience
 		if err != nil {
 			return false, s.refusal(r, "claim in bypass", err)
 		}
+		setPlaceCookie(w, room, queue.SealToken(s.cfg.Ring, t), v.secure)
 	}
 	token, err := pass.Issue(s.cfg.Ring, audience, session.ID, session.Issued, session.Expires)
 	if err != nil {

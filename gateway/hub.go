@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"hash/maphash"
 	"math/rand/v2"
@@ -218,11 +217,11 @@ func (s *socket) show(p queue.Place, now time.Time) bool {
 	}
 	s.due = now.Add(pace(p)).UnixMilli()
 	if digest := digestOf(p); digest != s.shown {
-		doc, err := json.Marshal(p)
+		doc := documents.Get().(*[]byte)
+		*doc = appendPlace((*doc)[:0], &p)
+		err := s.conn.WriteMessage(websocket.TextMessage, *doc)
+		documents.Put(doc)
 		if err != nil {
-			panic(err) // a Place holds only what JSON can
-		}
-		if s.conn.WriteMessage(websocket.TextMessage, doc) != nil {
 			return false
 		}
 		s.shown = digest
@@ -234,6 +233,9 @@ func (s *socket) show(p queue.Place, now time.Time) bool {
 	}
 	return true
 }
+
+// documents lends buffers for one message at a time.
+var documents = sync.Pool{New: func() any { b := make([]byte, 0, 1024); return &b }}
 
 // pace is how long a visitor may be left without news: nobody near the front, and
 // longer the further back, with jitter so that those of one moment drift apart.

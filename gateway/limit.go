@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
 
 	"usher/internal/problem"
@@ -137,13 +138,24 @@ func (l *limiter) ask(ctx context.Context, p ratelimit.Policy, key string, now t
 	return d, true
 }
 
+type outcomes struct{ allowed, denied prometheus.Counter }
+
+// decisions are the counters of the policies, found once.
+var decisions = func() map[string]outcomes {
+	m := map[string]outcomes{}
+	for _, name := range []string{"visit", "visitor", "joins", "origin"} {
+		m[name] = outcomes{telemetry.LimitDecisions.WithLabelValues(name, "allowed"), telemetry.LimitDecisions.WithLabelValues(name, "denied")}
+	}
+	return m
+}()
+
 func settle(w http.ResponseWriter, p ratelimit.Policy, d ratelimit.Decision) *problem.Problem {
 	ratelimit.SetHeaders(w.Header(), p, d)
 	if d.Allowed {
-		telemetry.LimitDecisions.WithLabelValues(p.Name, "allowed").Inc()
+		decisions[p.Name].allowed.Inc()
 		return nil
 	}
-	telemetry.LimitDecisions.WithLabelValues(p.Name, "denied").Inc()
+	decisions[p.Name].denied.Inc()
 	return ratelimit.Exceeded(p, d)
 }
 

@@ -34,7 +34,7 @@ func (s *Server) getPage(c *gin.Context) {
 
 // pageJoin, pageReturn and pageEnter are the buttons of the page without JavaScript.
 func (s *Server) pageJoin(w http.ResponseWriter, r *http.Request, v *visit, line *queue.Line) {
-	if _, _, _, refused := s.joinOrKeep(w, r, v, line); refused != nil {
+	if _, _, refused := s.joinOrKeep(w, r, v, line); refused != nil {
 		s.drawRefusal(w, r, v, line, refused)
 		return
 	}

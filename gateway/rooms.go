@@ -108,7 +108,8 @@ func (s *Server) refusal(r *http.Request, act string, err error) *problem.Proble
 	return p
 }
 
-// join gives the visitor a new place, charged to the prefix, and the cookie.
+// join gives the visitor a new place, charged to the prefix. The cookie is the
+// caller's to set.
 func (s *Server) join(w http.ResponseWriter, r *http.Request, v *visit, line *queue.Line) (queue.Token, *problem.Problem) {
 	if p := s.limits.join(r.Context(), w, v, s.now()); p != nil {
 		return queue.Token{}, p
@@ -117,31 +118,35 @@ func (s *Server) join(w http.ResponseWriter, r *http.Request, v *visit, line *qu
 	if err != nil {
 		return queue.Token{}, s.refusal(r, "join", err)
 	}
-	setPlaceCookie(w, t.Room, queue.SealToken(s.cfg.Ring, t), v.secure)
 	return t, nil
 }
 
-// joinOrKeep returns the visitor's place: the one there is, or a new one where that
-// is at its end.
-func (s *Server) joinOrKeep(w http.ResponseWriter, r *http.Request, v *visit, line *queue.Line) (t queue.Token, p queue.Place, fresh bool, refused *problem.Problem) {
+// joinOrKeep returns the visitor's place, the one there is or a new one where that is
+// at its end, and sets its cookie under the newest key.
+func (s *Server) joinOrKeep(w http.ResponseWriter, r *http.Request, v *visit, line *queue.Line) (status int, answer joined, refused *problem.Problem) {
+	status = http.StatusCreated
+	var t queue.Token
 	if v.place != nil {
 		p, _, err := line.Place(r.Context(), *v.place)
-		if err == nil && !spent(p) {
-			return *v.place, p, false, nil
+		switch {
+		case err != nil && !errors.Is(err, queue.ErrLapsed):
+			return 0, answer, s.refusal(r, "ask for a place", err)
+		case err == nil && !spent(p):
+			status, t, answer.Place = http.StatusOK, *v.place, p
 		}
-		if err != nil && !errors.Is(err, queue.ErrLapsed) {
-			return t, p, false, s.refusal(r, "ask for a place", err)
+	}
+	if status == http.StatusCreated {
+		if t, refused = s.join(w, r, v, line); refused != nil {
+			return 0, answer, refused
+		}
+		var err error
+		if answer.Place, _, err = line.Place(r.Context(), t); err != nil {
+			return 0, answer, s.refusal(r, "ask for a new place", err)
 		}
 	}
-	t, refused = s.join(w, r, v, line)
-	if refused != nil {
-		return t, p, false, refused
-	}
-	p, _, err := line.Place(r.Context(), t)
-	if err != nil {
-		return t, p, false, s.refusal(r, "ask for a new place", err)
-	}
-	return t, p, true, nil
+	answer.Token = queue.SealToken(s.cfg.Ring, t)
+	setPlaceCookie(w, t.Room, answer.Token, v.secure)
+	return status, answer, nil
 }
 
 // spent tells that a place can bring its visitor nowhere any more.
@@ -155,20 +160,14 @@ func (s *Server) postPlaces(w http.ResponseWriter, r *http.Request, v *visit, li
 		problem.Write(w, r, refused)
 		return
 	}
-	t, p, fresh, refused := s.joinOrKeep(w, r, v, line)
+	status, answer, refused := s.joinOrKeep(w, r, v, line)
 	if refused != nil {
 		problem.Write(w, r, refused)
 		return
 	}
-	status := http.StatusOK
-	if fresh {
-		status = http.StatusCreated
-	}
-	token := queue.SealToken(s.cfg.Ring, t)
-	if !fresh {
-		setPlaceCookie(w, t.Room, token, v.secure)
-	}
-	writeJSON(w, status, joined{p, token})
+	body := appendPlace(make([]byte, 0, 1024), &answer.Place)
+	body = append(append(body[:len(body)-1], `,"token":"`...), answer.Token...) // of URL-safe characters
+	writeBody(w, status, append(body, `"}`...))
 }
 
 // readJoin checks the optional body of a join. What it may hold is for the
@@ -220,7 +219,7 @@ func (s *Server) getPlace(w http.ResponseWriter, r *http.Request, v *visit, line
 		return
 	}
 	w.Header().Set("Retry-After", strconv.Itoa(askAgain(again, presence(line))))
-	writeJSON(w, http.StatusOK, p)
+	writeBody(w, http.StatusOK, appendPlace(make([]byte, 0, 1024), &p))
 }
 
 // askAgain is a poll's pause in whole seconds, spread by a quarter, under half the
@@ -250,7 +249,7 @@ func (s *Server) postReturn(w http.ResponseWriter, r *http.Request, v *visit, li
 		problem.Write(w, r, placeLapsed())
 		return
 	}
-	writeJSON(w, http.StatusOK, p)
+	writeBody(w, http.StatusOK, appendPlace(make([]byte, 0, 1024), &p))
 }
 
 func (s *Server) getReceipt(w http.ResponseWriter, r *http.Request, _ *visit, line *queue.Line, t queue.Token) {
@@ -326,6 +325,10 @@ func writeJSON(w http.ResponseWriter, status int, v any) {
 	if err != nil {
 		panic(err) // our own documents hold only what JSON can
 	}
+	writeBody(w, status, body)
+}
+
+func writeBody(w http.ResponseWriter, status int, body []byte) {
 	h := w.Header()
 	h.Set("Content-Type", "application/json")
 	h.Set("Content-Length", strconv.Itoa(len(body)))

@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
@@ -62,11 +61,7 @@ func (s *Server) stream(ctx context.Context, out *steady, line *queue.Line, t qu
 		}
 		switch digest := digestOf(place); {
 		case place.Room != "" && digest != shown:
-			doc, err := json.Marshal(place)
-			if err != nil {
-				panic(err) // a Place holds only what JSON can
-			}
-			if _, err := fmt.Fprintf(out, "data: %s\n\n", doc); err != nil || out.control.Flush() != nil {
+			if _, err := fmt.Fprintf(out, "data: %s\n\n", appendPlace(nil, &place)); err != nil || out.control.Flush() != nil {
 				return
 			}
 			shown, quiet = digest, now

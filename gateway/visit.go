@@ -57,7 +57,11 @@ const maxPathLen = 2048
 // canonicalPath returns the decoded path when every program that decodes and
 // cleans it, once or twice, would come to the same.
 func canonicalPath(u *url.URL) (string, bool) {
-	raw, path := strings.ToLower(u.EscapedPath()), u.Path
+	path := u.Path
+	if u.RawPath == "" && len(path) < maxPathLen/3 && plain(path) {
+		return path, true
+	}
+	raw := strings.ToLower(u.EscapedPath())
 	if u.Opaque != "" || path == "" || path[0] != '/' || len(raw) > maxPathLen || !utf8.ValidString(path) {
 		return "", false
 	}
@@ -83,6 +87,23 @@ func canonicalPath(u *url.URL) (string, bool) {
 		}
 	}
 	return path, true
+}
+
+// plain tells that a path has nothing that anyone could read in another way: slashes
+// between segments of letters, digits, - and _, with dots only after one of those.
+func plain(path string) bool {
+	last := byte(0)
+	for _, c := range []byte(path) {
+		switch {
+		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', c == '-', c == '_':
+		case c == '/' && last != '/':
+		case c == '.' && last != '/' && last != '.':
+		default:
+			return false
+		}
+		last = c
+	}
+	return path != "" && path[0] == '/'
 }
 
 // canonicalHost returns host in lower case without port and trailing dot. No host
