@@ -127,12 +127,16 @@ func (s *Server) orderLayout(ctx context.Context, slug string, performance uuid.
 	return newLayout(e, p, plan, s.now()), nil
 }
 
-// slugOf is the slug of an event's id.
+// slugOf is the slug of an event's id; it never changes.
 func (s *Server) slugOf(ctx context.Context, event uuid.UUID) (string, error) {
+	if slug, ok := s.sales.slugs.GetIfPresent(event); ok {
+		return slug, nil
+	}
 	var slug string
 	if err := s.db.QueryRow(ctx, `SELECT slug FROM events WHERE event_id = $1`, event).Scan(&slug); err != nil {
 		return "", fmt.Errorf("read event: %w", err)
 	}
+	s.sales.slugs.Set(event, slug)
 	return slug, nil
 }
 

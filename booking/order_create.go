@@ -120,7 +120,7 @@ func (s *Server) order(ctx context.Context, slug string, claims pass.Claims, key
 
 // finish has the payment made and stores the answer under the key.
 func (s *Server) finish(ctx context.Context, l *Layout, o orderRecord, key string) (Order, error) {
-	o, err := s.ensurePayment(ctx, l.Slug, o)
+	o, err := s.createPayment(ctx, l.Slug, o)
 	if err != nil {
 		s.log.ErrorContext(ctx, "create payment", "error", err, "order", o.ID)
 		s.letGo(ctx, o, key)
@@ -138,18 +138,21 @@ func (s *Server) finish(ctx context.Context, l *Layout, o orderRecord, key strin
 	if err != nil {
 		return Order{}, fmt.Errorf("encode order: %w", err)
 	}
-	_, err = s.db.Exec(ctx, `UPDATE idempotency SET status = 201, answer = $4 WHERE event_id = $1 AND session = $2 AND key = $3 AND answer IS NULL`,
+	b := &pgx.Batch{} // without a transaction around it, one transaction
+	queuePayment(b, o)
+	b.Queue(`UPDATE idempotency SET status = 201, answer = $4 WHERE event_id = $1 AND session = $2 AND key = $3 AND answer IS NULL`,
 		o.Event, o.Session, key, answer)
-	if err != nil {
+	if err := s.db.SendBatch(ctx, b).Close(); err != nil {
 		return Order{}, fmt.Errorf("store outcome: %w", err)
 	}
 	doc.Access = orderAccess(s.ring, o.Event, o.ID)
 	return doc, nil
 }
 
-// ensurePayment has the order's payment made by its provider and recorded; made before,
-// nothing happens.
-func (s *Server) ensurePayment(ctx context.Context, slug string, o orderRecord) (orderRecord, error) {
+// createPayment has the order's payment made by its provider; made before, nothing
+// happens. It is not recorded yet (queuePayment): after a crash it is made once more, and
+// the provider returns the same.
+func (s *Server) createPayment(ctx context.Context, slug string, o orderRecord) (orderRecord, error) {
 	if o.Payment != "" {
 		return o, nil
 	}
@@ -165,12 +168,12 @@ func (s *Server) ensurePayment(ctx context.Context, slug string, o orderRecord) 
 		return o, fmt.Errorf("create payment: %w", err)
 	}
 	o.Payment, o.PaymentLink = made.ID, made.Link
-	_, err = s.db.Exec(ctx, `UPDATE orders SET payment_id = $3, payment_link = $4 WHERE event_id = $1 AND order_id = $2 AND payment_id IS NULL`,
-		o.Event, o.ID, made.ID, made.Link)
-	if err != nil {
-		return o, fmt.Errorf("record payment: %w", err)
-	}
 	return o, nil
+}
+
+func queuePayment(b *pgx.Batch, o orderRecord) {
+	b.Queue(`UPDATE orders SET payment_id = $3, payment_link = $4 WHERE event_id = $1 AND order_id = $2 AND payment_id IS NULL`,
+		o.Event, o.ID, o.Payment, o.PaymentLink)
 }
 
 // replay answers a key that was used before: with its outcome, with 409 while the first

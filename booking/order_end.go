@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -56,6 +57,14 @@ func (s *Server) happened(ctx context.Context, providerName string, ev paymentEv
 		if tag.RowsAffected() == 0 {
 			return nil
 		}
+		if o.Payment == "" { // the provider was faster than whoever made the order
+			o.Payment = ev.Payment
+			b := &pgx.Batch{}
+			queuePayment(b, o)
+			if err := tx.SendBatch(ctx, b).Close(); err != nil {
+				return fmt.Errorf("record payment: %w", err)
+			}
+		}
 		if ev.Kind == paymentFailed {
 			done, err = s.closeOrder(ctx, tx, o, orderCancelled, now)
 			return err
@@ -107,23 +116,23 @@ func (s *Server) payOrder(ctx context.Context, tx pgx.Tx, o orderRecord, amount 
 func (s *Server) markSold(ctx context.Context, tx pgx.Tx, o orderRecord) (bool, error) {
 	n, err := eachSeat(ctx, tx, o, `
 		UPDATE order_seats SET state = 'sold'
-		WHERE event_id = $1 AND performance_id = $2 AND seat_index = $3 AND order_id = $4 AND state = 'reserved'`)
+		WHERE event_id = $1 AND performance_id = $2 AND seat_index = $4 AND order_id = $3 AND state = 'reserved'`, o.Event, o.Performance, o.ID)
 	return n == len(o.Seats), err
 }
 
-// eachSeat runs a statement of (event, performance, seat, order) for every seat of o and
-// counts the rows that it changed.
-func eachSeat(ctx context.Context, tx pgx.Tx, o orderRecord, statement string) (int, error) {
+// eachSeat runs statement with args and one seat of o as the last argument, for every
+// seat, and counts the rows that it changed.
+func eachSeat(ctx context.Context, tx pgx.Tx, o orderRecord, statement string, args ...any) (int, error) {
 	b := &pgx.Batch{}
 	for _, seat := range o.Seats {
-		b.Queue(statement, o.Event, o.Performance, seat, o.ID)
+		b.Queue(statement, append(slices.Clip(args), seat)...)
 	}
 	results := tx.SendBatch(ctx, b)
 	n := 0
 	for range o.Seats {
 		tag, err := results.Exec()
 		if err != nil {
-			return 0, errors.Join(fmt.Errorf("change seats of an order: %w", err), results.Close())
+			return 0, errors.Join(fmt.Errorf("change what an order owns: %w", err), results.Close())
 		}
 		n += int(tag.RowsAffected())
 	}
@@ -133,7 +142,7 @@ func eachSeat(ctx context.Context, tx pgx.Tx, o orderRecord, statement string) (
 // freeSeats takes the seats and the slots from an order whose row is locked.
 func freeSeats(ctx context.Context, tx pgx.Tx, o orderRecord) error {
 	if _, err := eachSeat(ctx, tx, o, `
-		DELETE FROM order_seats WHERE event_id = $1 AND performance_id = $2 AND seat_index = $3 AND order_id = $4`); err != nil {
+		DELETE FROM order_seats WHERE event_id = $1 AND performance_id = $2 AND seat_index = $4 AND order_id = $3`, o.Event, o.Performance, o.ID); err != nil {
 		return err
 	}
 	_, err := tx.Exec(ctx, `DELETE FROM purchase_slots WHERE event_id = $1 AND holder = $2 AND order_id = $3`,
@@ -164,8 +173,9 @@ func (s *Server) refundOrder(ctx context.Context, tx pgx.Tx, o orderRecord, paid
 	if err := freeSeats(ctx, tx, o); err != nil {
 		return settled{}, err
 	}
-	if _, err := tx.Exec(ctx, `UPDATE tickets SET void = true WHERE event_id = $1 AND order_id = $2`, o.Event, o.ID); err != nil {
-		return settled{}, fmt.Errorf("void tickets: %w", err)
+	if _, err := eachSeat(ctx, tx, o, `
+		UPDATE tickets SET void = true WHERE event_id = $1 AND order_id = $2 AND seat_index = $3`, o.Event, o.ID); err != nil {
+		return settled{}, err
 	}
 	if _, err := tx.Exec(ctx, `
 		UPDATE orders SET state = 'refunding', paid = $3, paid_at = coalesce(paid_at, $4) WHERE event_id = $1 AND order_id = $2`,
@@ -189,8 +199,15 @@ func (s *Server) end(ctx context.Context, o orderRecord, state string) error {
 	if err != nil {
 		return err
 	}
-	if o, err = s.ensurePayment(ctx, slug, o); err != nil {
-		return err
+	if o.Payment == "" { // whoever made the order never heard of its payment
+		if o, err = s.createPayment(ctx, slug, o); err != nil {
+			return err
+		}
+		b := &pgx.Batch{}
+		queuePayment(b, o)
+		if err := s.db.SendBatch(ctx, b).Close(); err != nil {
+			return fmt.Errorf("record payment: %w", err)
+		}
 	}
 	p, ok := s.sales.providers[o.Provider]
 	if !ok {

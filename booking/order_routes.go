@@ -10,6 +10,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humagin"
 	"github.com/gin-gonic/gin"
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/maypok86/otter/v2"
 	"github.com/riverqueue/river"
@@ -27,6 +28,7 @@ type salesState struct {
 	sandbox   *sandbox // nil unless it is on
 	feeds     *feeds
 	runs      *otter.Cache[runsKey, []run]
+	slugs     *otter.Cache[uuid.UUID, string] // by event id
 
 	holdTime, payTime time.Duration
 }
@@ -84,7 +86,11 @@ const noStore = "no-store"
 
 // registerSales adds all calls of sales. The clients are made here; nothing is connected.
 func (s *Server) registerSales() {
-	s.sales = salesState{providers: map[string]provider{}, feeds: newFeeds(), runs: newRunsCache(), holdTime: holdTime, payTime: payTime}
+	s.sales = salesState{
+		providers: map[string]provider{}, feeds: newFeeds(), runs: newRunsCache(),
+		slugs:    otter.Must(&otter.Options[uuid.UUID, string]{MaximumSize: 4096}),
+		holdTime: holdTime, payTime: payTime,
+	}
 	if s.db != nil { // not when only the description is wanted
 		jobs, err := river.NewClient(riverpgxv5.New(s.db), &river.Config{})
 		if err != nil {
