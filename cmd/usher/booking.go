@@ -78,7 +78,7 @@ func (c bookingCommand) Run(ctx context.Context, p process, command *kong.Contex
 		behind = append(behind, jobs...)
 	}
 	log.Info("booking starts", "version", version, effective(command))
-	return runStages(ctx, []part{serving(public, server.Handler(), log, nil)}, behind)
+	return runStages(ctx, deploy, []part{serving(public, server.Handler(), log, nil, deploy)}, behind)
 }
 
 func (c core) build(st *stores, log *slog.Logger) (*booking.Server, error) {
@@ -123,7 +123,7 @@ func (c workerCommand) Run(ctx context.Context, p process, command *kong.Context
 		return err
 	}
 	log.Info("worker starts", "version", version, effective(command))
-	return runStages(ctx, jobs, []part{admin(private, st.ready, log)})
+	return runStages(ctx, deploy, jobs, []part{admin(private, st.ready, log)})
 }
 
 // work are the parts of a worker: the jobs of the box office and the record of

@@ -18,7 +18,7 @@ type children struct {
 }
 
 // stopTime is how long the children may take to end once everything else has.
-const stopTime = 3 * time.Second
+const stopTime = 2 * time.Second
 
 func startChildren(ctx context.Context, folder *devstack.Folder) (*children, error) {
 	var c children

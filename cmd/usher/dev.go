@@ -130,9 +130,9 @@ func (c devCommand) Run(ctx context.Context, p process, command *kong.Context) (
 	if c.Demo {
 		behind = append(behind, crowd(g.hall, log))
 	}
-	return runStages(ctx,
-		[]part{serving(public, g.server.Handler(), log, g.server.Drain), announce},
-		[]part{serving(inner, box.Handler(), log, nil)},
+	return runStages(ctx, atOnce,
+		[]part{serving(public, g.server.Handler(), log, g.server.Drain, atOnce), announce},
+		[]part{serving(inner, box.Handler(), log, nil, atOnce)},
 		behind,
 	)
 }
@@ -241,8 +241,13 @@ func (c devCommand) key(ctx context.Context, st *stores, path string) (string, e
 			return "", err
 		}
 	}
-	who := operator.Principal{ID: "dev", Name: "dev", Role: operator.Admin}
-	return key, operator.AddKey(ctx, st.redis, key, who)
+	// Through the database, so that a Redis that lost everything has it again, and
+	// a key of an earlier start is good no longer.
+	who := operator.Key{ID: "dev", Name: "dev", Role: operator.Admin, CreatedAt: time.Now().UTC()}
+	if err := operator.PutKey(ctx, st.db, who, key); err != nil {
+		return "", err
+	}
+	return key, operator.Publish(ctx, st.db, st.redis)
 }
 
 // kept reads the JSON file at path into v, or writes v there when there is none.

@@ -12,6 +12,7 @@ import (
 	"net/netip"
 	"net/url"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/alecthomas/kong"
@@ -69,8 +70,8 @@ func (c gatewayCommand) Run(ctx context.Context, p process, command *kong.Contex
 		return err
 	}
 	log.Info("gateway starts", "version", version, effective(command))
-	return runStages(ctx,
-		[]part{serving(public, g.server.Handler(), log, g.server.Drain)},
+	return runStages(ctx, deploy,
+		[]part{serving(public, g.server.Handler(), log, g.server.Drain, deploy)},
 		[]part{g.hall.Run, g.server.Run, g.makeRooms, admin(private, g.server.Ready, log)},
 	)
 }
@@ -100,7 +101,17 @@ func (e edge) build(st *stores, log *slog.Logger, bookingURL *url.URL) (*builtGa
 	for _, r := range file.Routes {
 		routes = append(routes, gateway.Route(r))
 	}
-	hall, err := queue.NewHall(queue.Config{Redis: st.redis, Ring: st.ring, Log: log})
+	// The hall is made before the gateway that measures the origins.
+	var origin atomic.Pointer[gateway.Server]
+	hall, err := queue.NewHall(queue.Config{
+		Redis: st.redis, Ring: st.ring, Log: log,
+		OriginStatus: func(name string) queue.OriginStatus {
+			if server := origin.Load(); server != nil {
+				return server.OriginStatus(name)
+			}
+			return queue.OriginStatus{Health: "unknown"}
+		},
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -117,6 +128,7 @@ func (e edge) build(st *stores, log *slog.Logger, bookingURL *url.URL) (*builtGa
 	if err != nil {
 		return nil, err
 	}
+	origin.Store(server)
 	return &builtGateway{server: server, hall: hall, rooms: rooms, log: log}, nil
 }
 

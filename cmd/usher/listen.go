@@ -13,13 +13,6 @@ import (
 	"usher/internal/telemetry"
 )
 
-const (
-	// drainTime is how long waiting visitors may be told to go elsewhere, and
-	// finishTime how long requests under way may take, when a process ends.
-	drainTime  = 3 * time.Second
-	finishTime = 3 * time.Second
-)
-
 // listen takes an address, or says clearly that somebody else has it.
 func listen(ctx context.Context, address string) (net.Listener, error) {
 	var lc net.ListenConfig
@@ -36,7 +29,7 @@ func listen(ctx context.Context, address string) (net.Listener, error) {
 // serving is the part that answers on l. When told to end it lets drain say
 // goodbye to connections that http.Server does not know, then finishes the
 // requests under way.
-func serving(l net.Listener, h http.Handler, log *slog.Logger, drain func(context.Context)) part {
+func serving(l net.Listener, h http.Handler, log *slog.Logger, drain func(context.Context), wait patience) part {
 	srv := &http.Server{
 		Handler:           h,
 		ReadHeaderTimeout: 10 * time.Second,
@@ -55,11 +48,11 @@ func serving(l net.Listener, h http.Handler, log *slog.Logger, drain func(contex
 		case <-ctx.Done():
 		}
 		if drain != nil {
-			limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTime)
+			limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), wait.drain)
 			drain(limit)
 			cancel()
 		}
-		limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), finishTime)
+		limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), wait.finish)
 		defer cancel()
 		if err := srv.Shutdown(limit); err != nil {
 			log.Warn("requests were cut off", "address", l.Addr().String())
@@ -72,8 +65,7 @@ func serving(l net.Listener, h http.Handler, log *slog.Logger, drain func(contex
 
 // admin is the part that answers probes, metrics and profiles.
 func admin(l net.Listener, ready func(context.Context) error, log *slog.Logger) part {
-	srv := serving(l, telemetry.AdminHandler(ready), log, nil)
-	return srv
+	return serving(l, telemetry.AdminHandler(ready), log, nil, atOnce)
 }
 
 // reachable is a URL by which this machine reaches l, which listens on address.
