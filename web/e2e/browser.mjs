@@ -1,4 +1,5 @@
-import { mkdir } from "node:fs/promises";
+import { existsSync } from "node:fs";
+import { mkdir, readFile } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { fileURLToPath } from "node:url";
 import { chromium } from "playwright-core";
@@ -9,10 +10,12 @@ const pictures = fileURLToPath(new URL("./screenshots/", import.meta.url));
 export const desktop = { viewport: { width: 1280, height: 820 } };
 export const phone = { viewport: { width: 360, height: 740 }, deviceScaleFactor: 2, isMobile: true, hasTouch: true, colorScheme: "dark" };
 
+const known = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome", "/Applications/Chromium.app/Contents/MacOS/Chromium"];
+
 export async function startBrowser() {
   await mkdir(pictures, { recursive: true });
   return chromium.launch({
-    executablePath: process.env.CHROMIUM || "/usr/bin/chromium",
+    executablePath: process.env.CHROMIUM || known.find((path) => existsSync(path)),
     args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"],
   });
 }
@@ -33,7 +36,7 @@ export const picture = (page, name) => page.screenshot({ path: `${pictures}${nam
 /** What axe-core finds wrong at WCAG 2.2 AA, a line each. */
 export async function accessibilityFaults(page) {
   // Evaluated by the browser's own hand: the page's policy rightly refuses a foreign script element.
-  await page.evaluate(await (await import("node:fs/promises")).readFile(axe, "utf8"));
+  await page.evaluate(await readFile(axe, "utf8"));
   const { violations } = await page.evaluate(() => globalThis.axe.run(document, { runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"] }));
   return violations.map((v) => `${v.id}: ${v.nodes.map((n) => n.target.join(" ")).join(", ")}`);
 }

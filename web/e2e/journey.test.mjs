@@ -132,6 +132,12 @@ test("every page fits a phone and has no accessibility fault", { timeout: 120_00
   await page.waitForURL(/\/events\/theatre\/performances\//);
   await page.locator(".zones button:enabled").first().waitFor();
   await check("seats");
+  // By keyboard into a section and back: the focus goes along.
+  const focused = () => page.evaluate(() => document.activeElement.tagName);
+  await page.locator(".zones button:enabled").first().press("Enter");
+  assert.equal(await focused(), "H3");
+  await page.getByRole("button", { name: "All sections" }).press("Enter");
+  assert.equal(await focused(), "H2");
   await page.getByRole("button", { name: "Find 2 seats" }).click();
   await page.locator(".cart", { hasText: "kept for" }).waitFor();
   await check("seats-held");
@@ -195,6 +201,43 @@ test("what another fan takes is said at once, and at the till something else is 
   await page.clock.fastForward("10:00");
   await page.getByText("We could not keep your seats any longer.").waitFor();
   await page.getByRole("button", { name: "Try the same seats again" }).waitFor();
+  assert.deepEqual(faults, []);
+  await context.close();
+});
+
+test("a lost connection comes back, and without any socket the page asks", { timeout: 60_000 }, async () => {
+  await site.operate("PUT", "rooms/club", { state: "auto", pace_per_min: 6, capacity: 1000 });
+  await site.crowd("club", 8);
+  const context = await browser.newContext(desktop);
+  const { page, faults } = await openPage(context);
+  let sockets = 0;
+  let blocked = false;
+  let cameBack;
+  const second = new Promise((resolve) => (cameBack = resolve));
+  await page.routeWebSocket(/place\/ws$/, (socket) => {
+    sockets++;
+    if (sockets === 2) cameBack();
+    if (blocked) return socket.close({ code: 1011 });
+    const server = socket.connectToServer();
+    const first = sockets === 1;
+    server.onMessage((message) => {
+      socket.send(message);
+      if (first) socket.close({ code: 1012, reason: '{"reconnect_ms":50}' });
+    });
+  });
+  await page.goto(site.base + "/rooms/club?return_to=/events/club");
+  await page.waitForFunction(() => document.getElementById("link").textContent === "Live");
+  const position = () => page.locator("#position").innerText().then(Number);
+  const before = await position();
+  assert.ok(before > 0);
+  await second;
+
+  blocked = true;
+  await page.reload();
+  await page.getByText("Reconnecting. Your place is safe.").waitFor();
+  const asked = await page.waitForResponse((answer) => answer.url().endsWith("/rooms/club/place") && answer.ok(), { timeout: 20_000 });
+  assert.ok((await asked.json()).position <= before);
+  assert.ok((await position()) <= before);
   assert.deepEqual(faults, []);
   await context.close();
 });

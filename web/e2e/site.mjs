@@ -9,7 +9,7 @@ import { createInterface } from "node:readline";
 import { setTimeout } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 
-const binary = process.env.USHER_BINARY || fileURLToPath(new URL("../../bin/usher", import.meta.url));
+const binary = process.env.USHER_BINARY || fileURLToPath(new URL("../../bin/usher", import.meta.url)); // `make e2e` builds it
 const key = "usher_e2e_" + "k".repeat(40);
 
 async function freePort() {

@@ -32,7 +32,14 @@ export function RoomPage({ room, ended }: { room: string; ended(): void }) {
       path: at + "/ws",
       message: receive,
       connected: setConnected,
-      poll: () => ask<RoomLive>("GET", at).then((document) => (receive(document), 2), (problem) => (failed(problem), null)),
+      poll: async () => {
+        try {
+          return { body: await ask<RoomLive>("GET", at), pause: 2 };
+        } catch (problem) {
+          failed(problem);
+          throw problem;
+        }
+      },
     });
     return () => {
       socket.close();

@@ -1,12 +1,13 @@
 // A WebSocket that comes back: full-jitter backoff, a pause that the server may
 // name in its close reason, and polling while no socket can be had.
+import { Problem } from "./api";
 
 export interface LiveOptions<T> {
   path: string;
   protocols?: string[];
   message(document: T): void;
-  /** Asked while the socket is away; answers the seconds until it may ask again, or null. */
-  poll?(): Promise<number | null>;
+  /** Asked while the socket is away: the document, and the seconds until it may ask again or null. */
+  poll(): Promise<{ body: T; pause: number | null }>;
   /** True while documents arrive by the socket. */
   connected?(yes: boolean): void;
   /** The server closed for good: there is nothing more to hear. */
@@ -17,6 +18,8 @@ export interface Live { close(): void }
 
 const firstPause = 500;
 const longestPause = 15_000;
+/** Seconds between polls where the server names none. */
+const pollPause = 5;
 /** A socket that lasted this long was a good one: the next failure starts the backoff anew. */
 const steadyAfter = 10_000;
 
@@ -56,7 +59,7 @@ export function live<T>(options: LiveOptions<T>): Live {
       const asked = pauseAsked(event.reason);
       const backoff = Math.min(longestPause, firstPause * 2 ** Math.min(failures, 6));
       reconnect = window.setTimeout(connect, asked ?? Math.random() * backoff);
-      if (options.poll && failures > 1 && !polling) pollAfter(0);
+      if (failures > 1 && !polling) pollAfter(0);
     };
   }
 
@@ -64,11 +67,15 @@ export function live<T>(options: LiveOptions<T>): Live {
     polling = window.setTimeout(async () => {
       let pause: number | null = null;
       try {
-        pause = await options.poll!();
-      } catch {
-        pause = null; // the page already says that it is away; the next round tries again
+        const answer = await options.poll();
+        // A socket that opened meanwhile has told more than this answer.
+        if (!ended && polling) options.message(answer.body);
+        pause = answer.pause;
+      } catch (cause) {
+        // The page says already that it is away; the next round tries again.
+        if (cause instanceof Problem) pause = cause.retryAfter;
       }
-      if (!ended && polling) pollAfter((pause ?? 5) * 1000);
+      if (!ended && polling) pollAfter((pause ?? pollPause) * 1000 * (1 + Math.random() / 5));
     }, ms);
   }
 

@@ -33,9 +33,14 @@ export function orderIsOver(event: string, id: string) {
   if (openOrderOf(event) === id) sessionStorage.removeItem(openOrder(event));
 }
 
+const attempt = (hold: string) => `usher-attempt ${hold}`;
+
+/** A final refusal would be repeated under the same key: the next attempt takes a new one. */
+export const attemptIsOver = (hold: string) => sessionStorage.removeItem(attempt(hold));
+
 /** The same attempt keeps its key across retries and reloads; another body is another attempt. */
 export function attemptKey(hold: string, body: unknown): string {
-  const name = `usher-attempt ${hold}`;
+  const name = attempt(hold);
   const text = JSON.stringify(body);
   const kept = sessionStorage.getItem(name);
   if (kept) {

@@ -1,7 +1,7 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import { ask, path, Problem, type Event, type Hold, type Order } from "../lib/api";
 import { minutesSeconds, money } from "../lib/format";
-import { attemptKey, rememberAccess, rememberOpenOrder } from "../lib/orders";
+import { attemptIsOver, attemptKey, rememberAccess, rememberOpenOrder } from "../lib/orders";
 import { Top, Trouble } from "../lib/page";
 import { seatName, type Layout } from "./plan";
 
@@ -117,9 +117,11 @@ async function place(event: string, hold: string, body: unknown): Promise<Order>
     try {
       return await ask<Order>("POST", path("events", event, "orders"), { body, headers: { "idempotency-key": attemptKey(hold, body) } });
     } catch (problem) {
-      const passing = problem instanceof Problem && (problem.status === 0 || problem.status >= 500 || problem.status === 429 || problem.code === "idempotency-conflict");
+      if (!(problem instanceof Problem)) throw problem;
+      const passing = problem.status === 0 || problem.status >= 500 || problem.status === 429 || problem.code === "idempotency-conflict";
+      if (!passing) attemptIsOver(hold);
       if (!passing || attempt === attempts) throw problem;
-      await new Promise((resolve) => setTimeout(resolve, ((problem as Problem).retryAfter ?? attempt) * 1000));
+      await new Promise((resolve) => setTimeout(resolve, (problem.retryAfter ?? attempt) * 1000));
     }
   }
 }

@@ -1,4 +1,4 @@
-import { useMemo, useState } from "preact/hooks";
+import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { money, plural } from "../lib/format";
 import { categoryColours } from "./map";
 import { rowName, seatName, type Layout } from "./plan";
@@ -24,11 +24,22 @@ export function SeatList({ layout, stock, picked, only, zone, update, toggle, op
     () => layout.zones.map((z, i) => ({ zone: z, i, free: z.seats.filter(wanted) })).filter((z) => z.zone.seats.length > 0),
     [update, only, accessible, picked],
   );
+  // The button that was pressed is gone with its list: the keyboard goes on at the new list's head.
+  const head = useRef<HTMLHeadingElement>(null);
+  const pressed = useRef(false);
+  useEffect(() => {
+    if (pressed.current) head.current?.focus({ preventScroll: zone !== null });
+    pressed.current = false;
+  }, [zone]);
+  const press = (z: number | null) => {
+    pressed.current = true;
+    open(z);
+  };
   const hasAccessible = layout.accessible.includes(1);
   const shown = zone === null ? null : layout.zones[zone]!;
   return (
     <section aria-labelledby="seats">
-      <h2 id="seats">Seats as a list</h2>
+      <h2 id="seats" ref={shown === null ? head : undefined} tabIndex={-1}>Seats as a list</h2>
       {only !== null && <p class="quiet small">Only {layout.categories[only]!.name}, as chosen under Prices.</p>}
       {hasAccessible && (
         <label class="check"><input type="checkbox" checked={accessible} onChange={(e) => setAccessible(e.currentTarget.checked)} /> Accessible seats only</label>
@@ -37,7 +48,7 @@ export function SeatList({ layout, stock, picked, only, zone, update, toggle, op
         <ul class="zones">
           {zones.map(({ zone: z, i, free }) => (
             <li key={i}>
-              <button class="button" type="button" disabled={free.length === 0} onClick={() => open(i)}>
+              <button class="button" type="button" disabled={free.length === 0} onClick={() => press(i)}>
                 {z.name}<small>{free.length ? `${plural(free.length, "seat")}${fromPrice(layout, free)}` : "none free"}</small>
               </button>
             </li>
@@ -46,8 +57,8 @@ export function SeatList({ layout, stock, picked, only, zone, update, toggle, op
       ) : (
         <>
           <div class="row spread">
-            <h3>{shown.name}</h3>
-            <button class="button plain" type="button" onClick={() => open(null)}>All sections</button>
+            <h3 ref={head} tabIndex={-1}>{shown.name}</h3>
+            <button class="button plain" type="button" onClick={() => press(null)}>All sections</button>
           </div>
           <ul class="rows">
             {shown.rows.map((r) => {

@@ -28,15 +28,12 @@ export class Stock {
   }
 
   async start(): Promise<void> {
-    await this.load();
+    this.apply(await this.load());
     this.socket = live<Snapshot | Delta>({
       path: this.base + "/availability/ws",
       message: (document) => this.apply(document),
-      ended: () => void this.load().catch(() => {}), // the answer says whether the pass is over
-      poll: async () => {
-        await this.load();
-        return 3;
-      },
+      ended: () => this.reload(), // the answer says whether the pass is over
+      poll: async () => ({ body: await this.load(), pause: 3 }),
     });
   }
 
@@ -44,9 +41,13 @@ export class Stock {
     this.socket?.close();
   }
 
-  private async load() {
+  private reload() {
+    this.load().then((snapshot) => this.apply(snapshot), () => {}); // without an answer the socket's next snapshot mends it
+  }
+
+  private async load(): Promise<Snapshot> {
     try {
-      this.apply(await ask<Snapshot>("GET", this.base + "/availability"));
+      return await ask<Snapshot>("GET", this.base + "/availability");
     } catch (cause) {
       if (cause instanceof Problem && cause.status === 403) this.refused(cause);
       throw cause;
@@ -60,10 +61,7 @@ export class Stock {
       this.areas.clear();
     } else {
       if (document.version <= this.version) return;
-      if (document.version !== this.version + 1) {
-        void this.load().catch(() => {}); // the socket's next snapshot mends it too
-        return;
-      }
+      if (document.version !== this.version + 1) return this.reload();
       for (const [index, state] of document.changes) if (index < this.seats.length) this.seats[index] = state;
     }
     this.version = document.version;

@@ -121,9 +121,7 @@ function listen() {
     },
     async poll() {
       try {
-        const { body, pause } = await askWithPause<Place>(path("rooms", room, "place"));
-        draw(body);
-        return pause;
+        return await askWithPause<Place>(path("rooms", room, "place"));
       } catch (cause) {
         placeGone(cause);
         throw cause;
