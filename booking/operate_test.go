@@ -517,6 +517,17 @@ func TestSignInAttemptsAreLimited(t *testing.T) {
 		t.Error("no Retry-After")
 	}
 	guess("192.0.2.2", "correct horse").expect(t, 200, "") // one who guesses shuts out no one else
+
+	guesses := 0
+	for ; guesses < 40; guesses++ { // at many addresses from one network
+		body := fmt.Sprintf(`{"email":"user%d@example.org","password":"password"}`, guesses)
+		if o.ask(t, "POST", session, body, "X-Forwarded-For", fmt.Sprintf("2001:db8::%x", guesses)).status == 429 {
+			break
+		}
+	}
+	if guesses != 30 {
+		t.Errorf("one client guessed at %d addresses, want 30", guesses)
+	}
 }
 
 func TestDatabaseAwayIsA503(t *testing.T) {

@@ -17,14 +17,18 @@ import (
 // SessionTTL is how long a sign-in lasts; it is not renewed.
 const SessionTTL = 12 * time.Hour
 
-// Attempts to sign in to one address within attemptWindow. The first bound is for one
-// client, the second for all of them together: a stranger who keeps failing shuts out
-// himself long before he shuts out the operator.
+// Attempts to sign in within attemptWindow: of one client at one address, of one client
+// at any, of all clients at one address. A stranger who keeps failing shuts out himself
+// long before he shuts out the operator, and costs little work.
 const (
 	attemptWindow     = 10 * time.Minute
-	attemptsPerClient = 10
+	attemptsAtAddress = 10
+	attemptsPerClient = 30
 	attemptsPerEmail  = 200
 	attemptPrefix     = "usher:operator:attempts:"
+
+	// checkWithin bounds the wait for the one password that is checked at a time.
+	checkWithin = 3 * time.Second
 )
 
 //go:embed attempts.lua
@@ -46,11 +50,15 @@ type Session struct {
 // 401 wrong-credentials, 429 quota-exceeded, 503 unavailable while Redis is away.
 func (a *Authenticator) SignIn(ctx context.Context, db DB, email, password, client string) (Session, error) {
 	address := strings.ToLower(strings.TrimSpace(email))
-	perClient := attemptPrefix + digest(address+"\x00"+client)
+	own, clients := attemptPrefix+digest(address+"\x00"+client), attemptPrefix+digest("\x00"+client)
 	for _, limit := range []struct {
 		key string
 		max int64
-	}{{perClient, attemptsPerClient}, {attemptPrefix + digest(address), attemptsPerEmail}} {
+	}{
+		{own, attemptsAtAddress},
+		{clients, attemptsPerClient},
+		{attemptPrefix + digest(address), attemptsPerEmail},
+	} {
 		got, err := attempts.Run(ctx, a.rdb, []string{limit.key}, int(attemptWindow/time.Second)).Int64Slice()
 		if err != nil {
 			return Session{}, refusal(fmt.Errorf("count attempts: %w", err))
@@ -60,7 +68,9 @@ func (a *Authenticator) SignIn(ctx context.Context, db DB, email, password, clie
 				"Too many attempts to sign in. Wait a little.").In(time.Duration(got[1]) * time.Millisecond)
 		}
 	}
-	account, err := checkPassword(ctx, db, address, password)
+	checking, cancel := context.WithTimeout(ctx, checkWithin)
+	defer cancel()
+	account, err := checkPassword(checking, db, address, password)
 	if errors.Is(err, ErrCredentials) {
 		return Session{}, problem.New(http.StatusUnauthorized, "wrong-credentials", "The address or the password is wrong.")
 	}
@@ -75,8 +85,10 @@ func (a *Authenticator) SignIn(ctx context.Context, db DB, email, password, clie
 	if err := a.rdb.Set(ctx, sessionPrefix+digest(token), doc, SessionTTL).Err(); err != nil {
 		return Session{}, refusal(fmt.Errorf("open session: %w", err))
 	}
-	if err := a.rdb.Del(ctx, perClient).Err(); err != nil {
-		return Session{}, refusal(fmt.Errorf("forget attempts: %w", err))
+	for _, key := range []string{own, clients} { // in a cluster they are in different slots
+		if err := a.rdb.Del(ctx, key).Err(); err != nil {
+			return Session{}, refusal(fmt.Errorf("forget attempts: %w", err))
+		}
 	}
 	p := account.principal()
 	p.Via = "session"
