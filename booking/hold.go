@@ -110,10 +110,12 @@ func (s *Server) take(ctx context.Context, l *Layout, claims pass.Claims, in Hol
 		if !ok || !isText {
 			return Hold{}, fmt.Errorf("hold script answered %T and %T", reply[0], reply[1])
 		}
-		return s.holdDocument(l, heldSeats{
+		h := heldSeats{
 			Event: l.EventID, Performance: l.PerformanceID, ID: id, Session: claims.Session,
 			Units: parseUnits(units), Ends: time.UnixMilli(ends).UTC(),
-		}), nil
+		}
+		h.Total = l.total(h.Units).Amount
+		return s.holdDocument(l, h), nil
 	case "taken":
 		return Hold{}, seatsTaken(l, parseUnits(fmt.Sprint(reply[0])), parseUnits(fmt.Sprint(reply[1])))
 	case "limit":
@@ -187,7 +189,7 @@ func (s *Server) giveBack(ctx context.Context, l *Layout, session, id string) er
 
 func (s *Server) holdDocument(l *Layout, h heldSeats) Hold {
 	chosen := l.split(h.Units)
-	return Hold{ID: sealHold(s.ring, h), Seats: chosen.Seats, Areas: chosen.Areas, Total: l.total(h.Units), ExpiresAt: h.Ends}
+	return Hold{ID: sealHold(s.ring, h), Seats: chosen.Seats, Areas: chosen.Areas, Total: Money{h.Total, l.Currency}, ExpiresAt: h.Ends}
 }
 
 // split parts units into numbered seats and quantities of areas.

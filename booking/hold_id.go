@@ -22,6 +22,8 @@ type heldSeats struct {
 	Session            string
 	Units              []int     // sorted, distinct
 	Ends               time.Time // by Redis' clock, in milliseconds
+	// Total is the price that was shown; it is kept whatever the operator changes meanwhile.
+	Total int64
 }
 
 const (
@@ -39,6 +41,7 @@ func sealHold(ring *keyring.Ring, h heldSeats) string {
 	b = append(b, h.Performance[:]...)
 	b = append(b, h.ID[:]...)
 	b = binary.BigEndian.AppendUint64(b, uint64(h.Ends.UnixMilli()))
+	b = binary.BigEndian.AppendUint64(b, uint64(h.Total))
 	b = binary.AppendUvarint(b, uint64(len(h.Session)))
 	b = append(b, h.Session...)
 	last := -1
@@ -63,13 +66,13 @@ func openHold(ring *keyring.Ring, id string) (heldSeats, error) {
 	if err1 != nil || err2 != nil || !ring.Check(keyring.Hold, parts[1], b, mac) {
 		return heldSeats{}, errHoldID
 	}
-	const fixed = 1 + 3*16 + 8
+	const fixed = 1 + 3*16 + 2*8
 	if len(b) < fixed || b[0] != holdVersion {
 		return heldSeats{}, errHoldID
 	}
 	h := heldSeats{
 		Event: uuid.UUID(b[1:17]), Performance: uuid.UUID(b[17:33]), ID: uuid.UUID(b[33:49]),
-		Ends: time.UnixMilli(int64(binary.BigEndian.Uint64(b[49:57]))).UTC(),
+		Ends: time.UnixMilli(int64(binary.BigEndian.Uint64(b[49:57]))).UTC(), Total: int64(binary.BigEndian.Uint64(b[57:65])),
 	}
 	rest := b[fixed:]
 	n, used := binary.Uvarint(rest)

@@ -87,7 +87,7 @@ func (s *Server) order(ctx context.Context, slug string, claims pass.Claims, key
 	now := s.now().UTC().Truncate(time.Microsecond)
 	o := orderRecord{
 		Event: e.ID, ID: orderID(h, key), Performance: h.Performance, Layout: l.Revision, State: orderPending,
-		Session: claims.Session, Hold: h.ID, Seats: h.Units, Total: l.total(h.Units), Buyer: in.Buyer,
+		Session: claims.Session, Hold: h.ID, Seats: h.Units, Total: Money{h.Total, l.Currency}, Buyer: in.Buyer,
 		Provider: in.Provider, CreatedAt: now, ExpiresAt: now.Add(s.sales.payTime),
 	}
 	if err := s.keep(ctx, l, h, o.ID.String()); err != nil {
@@ -119,16 +119,19 @@ func (s *Server) order(ctx context.Context, slug string, claims pass.Claims, key
 }
 
 // finish has the payment made and stores the answer under the key.
-func (s *Server) finish(ctx context.Context, l *Layout, o orderRecord, key string) (Order, error) {
-	o, err := s.createPayment(ctx, l.Slug, o)
+func (s *Server) finish(ctx context.Context, l *Layout, o orderRecord, key string) (doc Order, err error) {
+	defer func() {
+		if err != nil {
+			s.letGo(context.WithoutCancel(ctx), o, key)
+		}
+	}()
+	o, err = s.createPayment(ctx, l.Slug, o)
 	if err != nil {
 		s.log.ErrorContext(ctx, "create payment", "error", err, "order", o.ID)
-		s.letGo(ctx, o, key)
 		return Order{}, problem.New(http.StatusServiceUnavailable, "payment-unavailable",
 			"The payment could not be started. Your seats stay reserved: send the same request again.").In(2 * time.Second)
 	}
-	doc, err := s.document(ctx, l, o)
-	if err != nil {
+	if doc, err = s.document(ctx, l, o); err != nil {
 		return Order{}, err
 	}
 	// The answer is what was true when the order was made, also if this is a late resumption.
@@ -237,6 +240,8 @@ func (s *Server) replay(ctx context.Context, event uuid.UUID, session, key strin
 
 // letGo lets the next request with the key resume at once.
 func (s *Server) letGo(ctx context.Context, o orderRecord, key string) {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
 	_, err := s.db.Exec(ctx, `
 		UPDATE idempotency SET busy_until = $4 WHERE event_id = $1 AND session = $2 AND key = $3 AND answer IS NULL`,
 		o.Event, o.Session, key, s.now().UTC())

@@ -39,23 +39,9 @@ func (s *Server) happened(ctx context.Context, providerName string, ev paymentEv
 	var done settled
 	err := postgres.Retry(ctx, s.db, func(tx pgx.Tx) error {
 		done = settled{}
-		o, err := scanOrder(tx.QueryRow(ctx, `SELECT `+orderColumns+` FROM orders WHERE event_id = $1 AND order_id = $2 FOR UPDATE`, ev.Event, ev.Order))
-		if errors.Is(err, pgx.ErrNoRows) {
-			s.log.WarnContext(ctx, "payment of an unknown order", "provider", providerName, "payment", ev.Payment)
-			return nil
-		}
-		if err != nil {
-			return fmt.Errorf("lock order: %w", err)
-		}
-		tag, err := tx.Exec(ctx, `
-			INSERT INTO payment_events (event_id, provider, id, order_id, kind, received_at)
-			VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING`,
-			ev.Event, providerName, ev.ID, ev.Order, ev.Kind, now)
-		if err != nil {
-			return fmt.Errorf("record payment event: %w", err)
-		}
-		if tag.RowsAffected() == 0 {
-			return nil
+		o, first, err := lockOrder(ctx, tx, providerName, ev, now)
+		if err != nil || !first {
+			return err
 		}
 		if o.Payment == "" { // the provider was faster than whoever made the order
 			o.Payment = ev.Payment
@@ -72,11 +58,40 @@ func (s *Server) happened(ctx context.Context, providerName string, ev paymentEv
 		done, err = s.payOrder(ctx, tx, o, ev.Amount, now)
 		return err
 	})
+	if errors.Is(err, errNoOrder) { // sending it again would not help
+		s.log.WarnContext(ctx, "payment of an unknown order", "provider", providerName, "payment", ev.Payment)
+		return nil
+	}
 	if err != nil {
 		return err
 	}
 	s.announce(ctx, done)
 	return nil
+}
+
+var errNoOrder = errors.New("no such order")
+
+// lockOrder locks the row of the order that ev is about and records ev; first is false
+// when that was done before.
+func lockOrder(ctx context.Context, tx pgx.Tx, provider string, ev paymentEvent, now time.Time) (o orderRecord, first bool, err error) {
+	b := &pgx.Batch{}
+	b.Queue(`SELECT `+orderColumns+` FROM orders WHERE event_id = $1 AND order_id = $2 FOR UPDATE`, ev.Event, ev.Order)
+	b.Queue(`
+		INSERT INTO payment_events (event_id, provider, id, order_id, kind, received_at)
+		VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING`,
+		ev.Event, provider, ev.ID, ev.Order, ev.Kind, now)
+	results := tx.SendBatch(ctx, b)
+	if o, err = scanOrder(results.QueryRow()); err != nil {
+		if errors.Is(err, pgx.ErrNoRows) {
+			err = errNoOrder
+		}
+		return o, false, errors.Join(fmt.Errorf("lock order: %w", err), results.Close())
+	}
+	tag, err := results.Exec()
+	if err := errors.Join(err, results.Close()); err != nil {
+		return o, false, fmt.Errorf("record payment event: %w", err)
+	}
+	return o, tag.RowsAffected() == 1, nil
 }
 
 // payOrder is called with the order's row locked.

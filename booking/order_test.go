@@ -57,6 +57,16 @@ func TestOrderFromHoldToTickets(t *testing.T) {
 	}
 	sh.cancel(o).want(t, http.StatusConflict, "order-paid")
 
+	// A price that changes between the hold and the order is not the buyer's matter.
+	held := f.holds(6)
+	sh.operate(http.MethodPut, "/events/"+shopEvent, `{"prices":[{"category":"Dear","amount":9900},{"category":"Cheap","amount":2000},{"category":"Floor","amount":1500}]}`)
+	if o := into[Order](t, f.order("key-3", orderBody(held.ID)), http.StatusCreated); o.Total.Amount != 5000 {
+		t.Errorf("held for %+v, ordered for %+v", held.Total, o.Total)
+	}
+	if h := f.holds(7); h.Total.Amount != 9900 {
+		t.Errorf("the new price is %+v", h.Total)
+	}
+
 	// The room hears that the session's time in the shop is over.
 	entries, err := sh.rdb.XRange(t.Context(), releases, "-", "+").Result()
 	if err != nil || len(entries) != 1 || entries[0].Values["room"] != shopRoom || entries[0].Values["session"] != f.session {

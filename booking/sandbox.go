@@ -75,14 +75,14 @@ func (b *sandbox) Create(ctx context.Context, c charge) (payment, error) {
 	_, _ = rand.Read(secret) // never fails since Go 1.24
 	id := "pay_" + strings.ToLower(base32.StdEncoding.EncodeToString(secret))
 	key := c.Event.String() + "/" + c.Order.String()
-	_, err := b.db.Exec(ctx, `
+	// Updating nothing makes the statement return the payment made before, too.
+	err := b.db.QueryRow(ctx, `
 		INSERT INTO sandbox_payments (payment_id, idempotency_key, event_id, order_id, amount, currency, state, refunded, return_url, created_at)
-		VALUES ($1, $2, $3, $4, $5, $6, 'open', 0, $7, $8) ON CONFLICT (idempotency_key) DO NOTHING`,
-		id, key, c.Event, c.Order, c.Amount.Amount, c.Amount.Currency, c.ReturnURL, b.now().UTC())
+		VALUES ($1, $2, $3, $4, $5, $6, 'open', 0, $7, $8)
+		ON CONFLICT (idempotency_key) DO UPDATE SET idempotency_key = excluded.idempotency_key
+		RETURNING payment_id`,
+		id, key, c.Event, c.Order, c.Amount.Amount, c.Amount.Currency, c.ReturnURL, b.now().UTC()).Scan(&id)
 	if err != nil {
-		return payment{}, fmt.Errorf("sandbox: %w", err)
-	}
-	if err := b.db.QueryRow(ctx, `SELECT payment_id FROM sandbox_payments WHERE idempotency_key = $1`, key).Scan(&id); err != nil {
 		return payment{}, fmt.Errorf("sandbox: %w", err)
 	}
 	return payment{ID: id, Link: b.public + "/sandbox/payments/" + id}, nil
