@@ -34,14 +34,6 @@ func (b *bitset) add(rank uint64) {
 	}
 }
 
-func (b *bitset) has(rank uint64) bool {
-	if rank < b.base {
-		return false
-	}
-	w := (rank - b.base) / 64
-	return w < uint64(len(b.words)) && b.words[w]>>(63-(rank-b.base)%64)&1 == 1
-}
-
 // each visits the members in order.
 func (b *bitset) each(visit func(rank uint64)) {
 	for i, w := range b.words {

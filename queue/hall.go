@@ -38,13 +38,13 @@ type Config struct {
 func (c Config) Validate() error {
 	var faults []error
 	if c.Redis == nil {
-		faults = append(faults, errors.New("Redis is missing"))
+		faults = append(faults, errors.New("no Redis is given"))
 	}
 	if c.Ring == nil {
-		faults = append(faults, errors.New("Ring is missing"))
+		faults = append(faults, errors.New("no key ring is given"))
 	}
 	if c.Tick != 0 && (c.Tick < 50*time.Millisecond || c.Tick > time.Second) {
-		faults = append(faults, errors.New("Tick must be from 50 ms to 1 s"))
+		faults = append(faults, errors.New("a tick must be from 50 ms to 1 s"))
 	}
 	return errors.Join(faults...)
 }
@@ -138,13 +138,13 @@ func (h *Hall) look(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	slices.Sort(names)
+	var faults []error
 	for _, name := range names {
 		if _, err := h.adopt(ctx, name); err != nil && !errors.Is(err, errNoRoom) {
-			return err
+			faults = append(faults, err)
 		}
 	}
-	return nil
+	return errors.Join(faults...)
 }
 
 // adopt returns the room's Line, making it if need be. A name without a room behind it
@@ -187,16 +187,6 @@ func (h *Hall) all() []*Line {
 	out := make([]*Line, 0, len(h.byName))
 	for _, name := range slices.Sorted(maps.Keys(h.byName)) {
 		out = append(out, h.byName[name])
-	}
-	return out
-}
-
-// Rooms are the public documents of all rooms, by name.
-func (h *Hall) Rooms() []Room {
-	lines := h.all()
-	out := make([]Room, len(lines))
-	for i, l := range lines {
-		out[i] = l.View().Room()
 	}
 	return out
 }

@@ -172,12 +172,13 @@ type admission struct {
 func (l *Line) advance(ctx context.Context, a admission) (made int, err error) {
 	l.ticking.Lock()
 	defer l.ticking.Unlock()
+	asking := ctx
 	ctx, cancel := context.WithTimeout(ctx, callTime)
 	defer cancel()
 	before := l.View()
 	v, made, err := l.take(ctx, before, a)
 	if err != nil {
-		if before != nil && !before.lost {
+		if before != nil && !before.lost && asking.Err() == nil { // one who goes away says nothing about the store
 			lost := *before
 			lost.lost = true
 			l.publish(&lost)

@@ -100,44 +100,55 @@ func (l *Line) round(ctx context.Context, before *View, at readFrom, a admission
 	if v.lobbySize != nil {
 		l.fillRanks(v)
 	}
+	right, err = l.attach(v, before, at, counted, left)
+	return v, right, made, err
+}
+
+// attach gives v its bits: those just read, or those of before where they still hold.
+// It is false when they have to be read again.
+func (l *Line) attach(v, before *View, at readFrom, counted, left *redis.StringCmd) (bool, error) {
 	same := before != nil && before.epoch == v.epoch
 	if same && v.quiet() {
 		// What the store holds is being rebuilt: what was shown stays.
 		v.counted, v.countedNext, v.left = before.counted, before.countedNext, before.left
 		v.frontier = max(v.frontier, before.frontier)
-		return v, true, made, nil
+		return true, nil
 	}
 	if v.epoch != at.epoch || v.base != at.base {
-		return v, false, made, nil
+		return false, nil
 	}
+	read := func(bits *redis.StringCmd) (*sums, error) {
+		raw, err := bits.Bytes()
+		if err != nil {
+			return nil, fmt.Errorf("read the bits of %s: %w", l.room, err)
+		}
+		return sumsOf(at.base+at.start, raw), nil
+	}
+	var err error
 	switch {
 	case v.quiet():
 	case counted != nil:
-		raw, err := counted.Bytes()
-		if err != nil {
-			return nil, false, made, fmt.Errorf("read counted of %s: %w", l.room, err)
+		if v.counted, err = read(counted); err != nil {
+			return false, err
 		}
-		v.counted, v.countedNext = sumsOf(at.base+at.start, raw), v.next
-		l.readAt = time.Now()
+		v.countedNext, l.readAt = v.next, time.Now()
 	case same && before.counted != nil && before.ranked() && !before.quiet():
 		v.counted, v.countedNext = before.counted, before.countedNext
 	case v.ranked():
-		return v, false, made, nil
+		return false, nil
 	}
 	switch {
 	case left != nil:
-		raw, err := left.Bytes()
-		if err != nil {
-			return nil, false, made, fmt.Errorf("read left of %s: %w", l.room, err)
+		if v.left, err = read(left); err != nil {
+			return false, err
 		}
-		v.left = sumsOf(at.base+at.start, raw)
 		l.leftN = v.outOfLine
 	case same && v.outOfLine == l.leftN && v.drawn == before.drawn && v.numbers() == before.numbers():
 		v.left = before.left
 	default:
-		return v, false, made, nil
+		return false, nil
 	}
-	return v, true, made, nil
+	return true, nil
 }
 
 func isNoScript(err error) bool { return err != nil && strings.HasPrefix(err.Error(), "NOSCRIPT") }

@@ -106,9 +106,6 @@ func (v *View) Settings() Settings { return v.settings }
 // Bypass tells that everyone is admitted.
 func (v *View) Bypass() bool { return v.phase == bypass }
 
-// Lost tells that the store does not answer: what the View says is of before.
-func (v *View) Lost() bool { return v.lost }
-
 // Phase is what the room is doing, as everybody sees it.
 func (v *View) Phase() Phase {
 	switch {
