@@ -68,7 +68,7 @@ func (l *ledger) step(ctx context.Context) {
 func TestOrdersSurviveKills(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "data")
-	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 6*time.Minute)
 	defer cancel()
 	book := &ledger{seen: make(chan struct{})}
 	steps := rand.New(rand.NewPCG(20, 26))
@@ -353,8 +353,6 @@ func audit(ctx context.Context, t *testing.T, book *ledger, s *site, dir string)
 			(SELECT count(*) FROM tickets k WHERE k.event_id = o.event_id AND k.order_id = o.order_id AND NOT k.void)`,
 		"tickets of unpaid orders": `SELECT k.order_id::text FROM tickets k JOIN orders o USING (event_id, order_id) WHERE o.state <> 'paid' AND NOT k.void`,
 		"seats with two tickets":   `SELECT seat_index::text FROM tickets WHERE NOT void GROUP BY event_id, performance_id, seat_index HAVING count(*) > 1`,
-		"payments taken twice or lost": `SELECT o.order_id::text FROM orders o JOIN sandbox_payments p ON p.order_id = o.order_id AND p.event_id = o.event_id
-			WHERE (p.state = 'paid') <> (o.state IN ('paid', 'refunding', 'refunded'))`,
 		"seats of closed orders": `SELECT s.seat_index::text FROM order_seats s JOIN orders o USING (event_id, order_id) WHERE o.state NOT IN ('pending', 'paid', 'refunding')`,
 	} {
 		if found := query[string](t, db, sql); len(found) > 0 {
@@ -362,8 +360,16 @@ func audit(ctx context.Context, t *testing.T, book *ledger, s *site, dir string)
 		}
 	}
 
-	orders := query[string](t, db, `SELECT order_id::text FROM orders WHERE state = 'paid'`)
-	err = until(ctx, func() error { return mailed(filepath.Join(dir, "mail"), orders) })
+	// What a killed worker had in hands is done by another one a minute or so later:
+	// the notice of a payment, and the mail.
+	err = until(ctx, func() error {
+		open := query[string](t, db, `SELECT o.order_id::text FROM orders o JOIN sandbox_payments p USING (event_id, order_id)
+			WHERE (p.state = 'paid') <> (o.state IN ('paid', 'refunding', 'refunded'))`)
+		if len(open) > 0 {
+			return fmt.Errorf("payments were taken and not booked, or booked and not taken: %v", open)
+		}
+		return mailed(filepath.Join(dir, "mail"), query[string](t, db, `SELECT order_id::text FROM orders WHERE state = 'paid'`))
+	})
 	if err != nil {
 		t.Error(err)
 	}
