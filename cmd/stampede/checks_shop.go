@@ -57,7 +57,7 @@ func (h *History) claimsAfter() int64 {
 }
 
 // checkSeats holds invariant 1 from outside: every seat and every ticket of the paid orders is theirs alone, was not
-// sold before, is sold now, and a performance has at least as many seats more sold as were paid for.
+// sold before and is sold now, and an area has no more tickets than units.
 func checkSeats(h *History) Finding {
 	f := Finding{Check: "no seat sold twice", Verdict: Held}
 	type seat struct {
@@ -65,7 +65,7 @@ func checkSeats(h *History) Finding {
 		at          string
 	}
 	indexes, labels, codes := map[seat]string{}, map[seat]string{}, map[string]string{}
-	paid := map[string][]int{}
+	units, paid := map[seat]int{}, map[string][]int{}
 	for _, fan := range h.Fans {
 		o := fan.Order
 		if o == nil || o.State != "paid" {
@@ -84,8 +84,12 @@ func checkSeats(h *History) Finding {
 				f.breach("ticket code of order %s is also in order %s", o.ID, other)
 			}
 			codes[t.Code] = o.ID
-			if t.Label == "" {
-				continue // a unit of a standing area has no seat
+			if t.Area != "" { // its units differ in nothing, so only their number tells
+				s := seat{o.Performance, t.Area}
+				if units[s]++; units[s] == h.Areas[t.Area]+1 {
+					f.breach("%s of %s has a capacity of %d and more tickets", t.Area, o.Performance, h.Areas[t.Area])
+				}
+				continue
 			}
 			s := seat{o.Performance, t.Label}
 			if other, taken := labels[s]; taken {

@@ -43,7 +43,7 @@ func goodHistory() *History {
 		f.Order = &Order{ID: fmt.Sprintf("o%d", i), Performance: "p", Seats: seats, State: "paid", Approved: true}
 		for _, s := range seats {
 			shelf.After[s] = 2
-			f.Order.Tickets = append(f.Order.Tickets, Ticket{fmt.Sprintf("t%d", s), fmt.Sprintf("seat %d", s), fmt.Sprintf("code %d", s)})
+			f.Order.Tickets = append(f.Order.Tickets, Ticket{ID: fmt.Sprintf("t%d", s), Label: fmt.Sprintf("seat %d", s), Code: fmt.Sprintf("code %d", s)})
 		}
 		h.Fans = append(h.Fans, f)
 	}
@@ -201,6 +201,14 @@ func TestBrokenHistoriesAreFound(t *testing.T) {
 		}, "count 0 sessions given"},
 		{"a seat in two paid orders", checkSeats, func(h *History) { h.Fans[1].Order.Seats[0] = 0 }, "seat 0 of p is in the paid orders o0 and o1"},
 		{"a label on two tickets", checkSeats, func(h *History) { h.Fans[1].Order.Tickets[0].Label = "seat 0" }, "seat 0 of p is on tickets"},
+		{"more tickets of an area than it holds", checkSeats, func(h *History) {
+			h.Areas = map[string]int{"Floor": 3}
+			for _, f := range h.Fans[:2] {
+				for i := range f.Order.Tickets {
+					f.Order.Tickets[i].Area = "Floor"
+				}
+			}
+		}, "Floor of p has a capacity of 3"},
 		{"a code on two tickets", checkSeats, func(h *History) { h.Fans[1].Order.Tickets[0].Code = "code 0" }, "ticket code"},
 		{"a seat that was sold before", checkSeats, func(h *History) { h.Shelves[0].Before[3] = 2 }, "was sold before"},
 		{"a paid seat that is free at the end", checkSeats, func(h *History) { h.Shelves[0].After[3] = 0 }, "availability says 0"},
@@ -300,11 +308,12 @@ func TestWhatTheContractAllowsIsNoBreach(t *testing.T) {
 		{"an order that was declined has no tickets", checkTickets, func(h *History) {
 			h.Fans[1].Order = &Order{ID: "o1", State: "cancelled"}
 		}},
-		{"units of an area share their index", checkSeats, func(h *History) {
+		{"units of an area share their label", checkSeats, func(h *History) {
+			h.Areas = map[string]int{"Floor": 4}
 			for _, f := range h.Fans[:2] {
 				f.Order.Seats, f.Order.Units = nil, 2
 				for i := range f.Order.Tickets {
-					f.Order.Tickets[i].Label = ""
+					f.Order.Tickets[i].Label, f.Order.Tickets[i].Area = "Floor", "Floor"
 				}
 			}
 		}},

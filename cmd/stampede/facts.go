@@ -16,7 +16,8 @@ type History struct {
 	Fans        []*Fan
 	Samples     []Sample // in the order of At
 	Shelves     []Shelf
-	Draw        *Draw // what GET …/draw revealed, nil without a draw
+	Areas       map[string]int // capacities of the standing areas, by name
+	Draw        *Draw          // what GET …/draw revealed, nil without a draw
 	Retries     map[string]int
 }
 
@@ -123,7 +124,10 @@ type Order struct {
 }
 
 // A Ticket of a paid order.
-type Ticket struct{ ID, Label, Code string }
+type Ticket struct {
+	ID, Label, Code string
+	Area            string // empty for a numbered seat
+}
 
 // A Sample is the operators' live figures at one moment, with the settings then in force.
 type Sample struct {

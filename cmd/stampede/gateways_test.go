@@ -5,8 +5,10 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -33,7 +35,7 @@ func TestADrawIsRecomputed(t *testing.T) {
 	}
 	bases := strings.Join([]string{usher.Gateways[0].URL, usher.Gateways[1].URL}, ",")
 	said := rehearse(t, "--base", bases, "--operator-key", site.OperatorKey, "--room", "lottery",
-		"--fans", "120", "--arrive", "4s", "--seed", "3", "--duration", "1m", "--draw-in", "3s", "--capacity", "40", "--pace", "1200")
+		"--fans", "120", "--arrive", "4s", "--seed", "3", "--duration", "1m", "--draw-in", "4s", "--capacity", "40", "--pace", "1200")
 	if !strings.Contains(said, "ranks of a lobby of") {
 		t.Errorf("no draw was checked:\n%s", said)
 	}
@@ -50,20 +52,40 @@ func rehearse(t *testing.T, args ...string) string {
 	return said.String()
 }
 
-func startSite(t *testing.T, gateways int) *site.Site {
-	t.Helper()
-	folder := t.TempDir()
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+// built is the program under test, built once; TestMain removes it.
+var built = sync.OnceValues(func() (string, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
 	root, err := filepath.Abs("../..")
 	if err != nil {
-		t.Fatal(err)
+		return "", err
 	}
-	program, err := site.Build(ctx, root, folder)
+	return site.Build(ctx, root, buildFolder)
+})
+
+var buildFolder string
+
+func TestMain(m *testing.M) {
+	os.Exit(func() int {
+		var err error
+		if buildFolder, err = os.MkdirTemp("", "usher-built-"); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		defer os.RemoveAll(buildFolder)
+		return m.Run()
+	}())
+}
+
+func startSite(t *testing.T, gateways int) *site.Site {
+	t.Helper()
+	program, err := built()
 	if err != nil {
 		t.Fatal(err)
 	}
-	usher, err := site.Start(ctx, site.Config{Folder: filepath.Join(folder), Program: program, Gateways: gateways})
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	usher, err := site.Start(ctx, site.Config{Folder: t.TempDir(), Program: program, Gateways: gateways})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -78,6 +78,7 @@ func main() {
 	switch {
 	case err == nil:
 	case errors.Is(err, errBroken):
+		fmt.Fprintf(os.Stderr, "stampede: %v\n", err)
 		os.Exit(1)
 	default:
 		fmt.Fprintf(os.Stderr, "stampede: %v\n", err)
@@ -123,15 +124,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 			return fmt.Errorf("write the report: %w", err)
 		}
 	}
-	if crowdErr != nil {
-		return crowdErr
+	if !report.Held {
+		return errors.Join(errBroken, crowdErr)
 	}
-	for _, f := range findings {
-		if f.Verdict == Broken {
-			return errBroken
-		}
-	}
-	return nil
+	return crowdErr
 }
 
 // prepare reads the room and the event, and changes the room as far as the flags ask for it.
@@ -163,10 +159,14 @@ func prepare(ctx context.Context, o options) (*rehearsal, error) {
 		if _, _, err := c.call(ctx, http.MethodPut, operate, change, nil, "Authorization", auth); err != nil {
 			return nil, fmt.Errorf("change the room: %w", err)
 		}
+		pause(ctx, settling) // a change is in force everywhere within a second
 	}
 	var live liveDoc
 	if _, _, err := c.call(ctx, http.MethodGet, operate, nil, &live, "Authorization", auth); err != nil {
 		return nil, fmt.Errorf("read the room's live figures: %w", err)
+	}
+	if err := r.everywhere(ctx); err != nil {
+		return nil, err
 	}
 	r.presenceTTL = seconds(live.PresenceTTL)
 	r.callTTLs.Store(int64(seconds(live.CallTTL)))
@@ -175,6 +175,24 @@ func prepare(ctx context.Context, o options) (*rehearsal, error) {
 		return nil, err
 	}
 	return r, r.findEvent(ctx, c, o)
+}
+
+// everywhere waits until every gateway knows the room, which one made just now takes a second to be.
+func (r *rehearsal) everywhere(ctx context.Context) error {
+	for _, g := range r.gateways {
+		c := newClient([]*url.URL{g}, nil, true, r.retries)
+		defer c.http.CloseIdleConnections()
+		for {
+			_, _, err := c.call(ctx, http.MethodGet, "/api/v1/rooms/"+r.room, nil, nil)
+			if err == nil {
+				break
+			}
+			if ref, ok := asRefusal(err); !ok || ref.Code != "room-not-found" || !pause(ctx, 100*time.Millisecond) {
+				return fmt.Errorf("find the room at %s: %w", g, err)
+			}
+		}
+	}
+	return nil
 }
 
 // change is what the flags change in the room.

@@ -102,6 +102,10 @@ func (r *rehearsal) crowd(ctx context.Context, o options, progress io.Writer) (*
 	}
 	if r.event != nil {
 		h.Event = r.event.Slug
+		h.Areas = map[string]int{}
+		for _, a := range r.event.Areas {
+			h.Areas[a.Name] += a.Capacity
+		}
 	}
 	line, stop := context.WithTimeout(ctx, o.Duration)
 	defer stop()

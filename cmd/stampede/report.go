@@ -85,7 +85,7 @@ func latencies(h *History) []latency {
 		if calls := f.calls(); len(calls) > 0 {
 			called := calls[len(calls)-1].Add(h.ClockAhead)
 			steps["joined to called"] = append(steps["joined to called"], called.Sub(f.Join.At))
-			if len(f.Claims) > 0 && f.Part != Slow && f.Part != Sleeper {
+			if len(f.Claims) > 0 && f.Part == Plain { // the others were away or took their time
 				steps["called to pass"] = append(steps["called to pass"], f.Claims[0].At.Add(f.Claims[0].Took).Sub(called))
 			}
 		}

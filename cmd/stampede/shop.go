@@ -180,7 +180,7 @@ func (v *visit) buy(ctx context.Context, performance string, hold *holdDoc) erro
 		if now.State == "paid" {
 			order.PaidAfter = time.Since(approved)
 			for _, t := range now.Tickets {
-				order.Tickets = append(order.Tickets, Ticket{t.ID, t.SeatLabel, t.Code})
+				order.Tickets = append(order.Tickets, Ticket{ID: t.ID, Label: t.SeatLabel, Code: t.Code, Area: t.Area})
 			}
 			return nil
 		}

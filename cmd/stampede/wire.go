@@ -45,7 +45,11 @@ type (
 			ID     string `json:"id"`
 			Status string `json:"status"`
 		} `json:"performances"`
-		Room   *string `json:"room"`
+		Room  *string `json:"room"`
+		Areas []struct {
+			Name     string `json:"name"`
+			Capacity int    `json:"capacity"`
+		} `json:"areas"`
 		Limits struct {
 			MaxSeats int `json:"max_seats_per_session"`
 		} `json:"limits"`
@@ -78,6 +82,7 @@ type (
 		Tickets []struct {
 			ID        string `json:"id"`
 			SeatLabel string `json:"seat_label"`
+			Area      string `json:"area"`
 			Code      string `json:"code"`
 		} `json:"tickets"`
 	}
