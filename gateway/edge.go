@@ -46,7 +46,11 @@ func (s *Server) edge(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		if o := s.routed(v); o != nil {
-			if s.charge(w, r, v) {
+			switch {
+			case !s.charge(w, r, v):
+			case !s.cfg.Hall.Known(): // it may be protected for all that this gateway knows
+				problem.Write(w, r, problem.New(http.StatusServiceUnavailable, "unavailable", "The site cannot be shown right now. Please try again.").In(2*time.Second))
+			default:
 				s.forward(w, r, o, maxOriginBody)
 			}
 			return
@@ -163,6 +167,9 @@ func (s *Server) shop(w http.ResponseWriter, r *http.Request, v *visit) {
 		}
 		if r.Body != nil && r.Body != http.NoBody {
 			r.Body = http.MaxBytesReader(w, r.Body, maxOwnBody)
+		}
+		if r.Method == http.MethodHead && !strings.HasSuffix(v.path, "/events") {
+			r.Method = http.MethodGet // the server drops the body
 		}
 		s.engine.ServeHTTP(w, r)
 		return

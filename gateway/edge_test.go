@@ -206,6 +206,11 @@ func TestPagesAndDescription(t *testing.T) {
 	if a := fan.want(200, "", "GET", "/events/gala", ""); a.body != "asset /events/gala" {
 		t.Errorf("%s", a.body)
 	}
+	for _, path := range []string{"/", "/api/v1/docs", "/.well-known/jwks.json"} {
+		if a := fan.want(200, "", "HEAD", path, ""); a.body != "" {
+			t.Errorf("HEAD %s has a body: %.50s", path, a.body)
+		}
+	}
 	a := fan.want(200, "", "GET", "/api/v1/openapi.json", "")
 	var doc struct {
 		OpenAPI string

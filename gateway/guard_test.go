@@ -10,6 +10,7 @@ import (
 	"github.com/gorilla/websocket"
 
 	"usher/internal/problem"
+	"usher/queue"
 )
 
 const (
@@ -160,6 +161,22 @@ func TestProtectedSites(t *testing.T) {
 	stray := s.visitor()
 	stray.host = "stray.example"
 	stray.want(502, "origin-unavailable", "GET", "/", "", "Usher-Pass", s.pass("stray", "s", now, now.Add(time.Hour)))
+}
+
+func TestAGatewayThatKnowsNoRoomsForwardsNothing(t *testing.T) {
+	t.Parallel()
+	s := open(t, func(c *Config) {
+		fresh, err := queue.NewHall(queue.Config{Redis: c.Redis, Ring: c.Ring, Log: c.Log})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Hall = fresh // nothing runs it
+		c.Routes = []Route{{Host: "theatre.example", Origin: "theatre"}}
+	})
+	v := s.visitor()
+	v.want(503, "unavailable", "GET", availability, "")
+	v.host = "theatre.example"
+	v.want(503, "unavailable", "GET", "/", "")
 }
 
 func TestWhatAnOriginIsTold(t *testing.T) {

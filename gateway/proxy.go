@@ -141,7 +141,7 @@ func (o *origin) serve(w http.ResponseWriter, r *http.Request, maxBody int64) {
 	}
 	unharden(w.Header())    // the answer's own headers stand
 	r.Header.Del("Upgrade") // WebSockets end at the gateway (bridge.go); nothing else is switched to
-	o.proxy.ServeHTTP(&steady{ResponseWriter: w, control: http.NewResponseController(w)}, r)
+	o.proxy.ServeHTTP(steadily(w), r)
 }
 
 func (o *origin) rewrite(p *httputil.ProxyRequest) {
@@ -232,6 +232,10 @@ func (o *origin) fail(w http.ResponseWriter, r *http.Request, log *slog.Logger, 
 type steady struct {
 	http.ResponseWriter
 	control *http.ResponseController
+}
+
+func steadily(w http.ResponseWriter) *steady {
+	return &steady{ResponseWriter: w, control: http.NewResponseController(w)}
 }
 
 func (s *steady) Write(b []byte) (int, error) {

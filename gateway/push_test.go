@@ -404,7 +404,14 @@ func TestEvents(t *testing.T) {
 	next("first document", func(p queue.Place) bool { return p.State == queue.Waiting })
 	s.set("gala", `{"message":"Soon."}`)
 	next("message", func(p queue.Place) bool { return p.Message != nil })
-	s.set("gala", `{"pace_per_min":6000}`)
+	// One call a second: this one comes when the server's own timeouts are over.
+	for range 4 {
+		s.visitor().join("gala")
+	}
+	late := s.visitor()
+	late.join("gala")
+	lines = late.stream("gala")
+	s.set("gala", `{"pace_per_min":60}`)
 	next("call", func(p queue.Place) bool { return p.State == queue.Called })
 }
 

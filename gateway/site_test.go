@@ -100,7 +100,10 @@ func (s *site) start(changes ...func(*Config)) {
 	if s.server, err = New(cfg); err != nil {
 		s.t.Fatal(err)
 	}
-	front := httptest.NewServer(s.server.Handler())
+	front := httptest.NewUnstartedServer(s.server.Handler())
+	// Far below what any process sets: no stream may notice.
+	front.Config.ReadTimeout, front.Config.WriteTimeout = 2*time.Second, 2*time.Second
+	front.Start()
 	s.t.Cleanup(front.Close)
 	s.t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
@@ -133,7 +136,9 @@ func (s *site) set(room, settings string) *queue.Line {
 	if a.status != 200 && a.status != 201 {
 		s.t.Fatalf("set %s %s: %d %s", room, settings, a.status, a.body)
 	}
-	return s.line(room)
+	line := s.line(room)
+	until(s.t, line, "the gateway knows all rooms", s.hall.Known)
+	return line
 }
 
 // line waits until this gateway knows the room.

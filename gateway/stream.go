@@ -32,8 +32,7 @@ func (s *Server) getEvents(w http.ResponseWriter, r *http.Request, _ *visit, lin
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Accel-Buffering", "no") // nginx would hold events back
 	w.WriteHeader(http.StatusOK)
-	out := &steady{ResponseWriter: w, control: http.NewResponseController(w)}
-	s.stream(r.Context(), out, line, t, place)
+	s.stream(r.Context(), steadily(w), line, t, place)
 }
 
 // stream sends until the client goes, the place ends, or the gateway drains.
