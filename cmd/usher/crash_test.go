@@ -353,7 +353,7 @@ func audit(ctx context.Context, t *testing.T, book *ledger, s *site, dir string)
 			(SELECT count(*) FROM tickets k WHERE k.event_id = o.event_id AND k.order_id = o.order_id AND NOT k.void)`,
 		"tickets of unpaid orders": `SELECT k.order_id::text FROM tickets k JOIN orders o USING (event_id, order_id) WHERE o.state <> 'paid' AND NOT k.void`,
 		"seats with two tickets":   `SELECT seat_index::text FROM tickets WHERE NOT void GROUP BY event_id, performance_id, seat_index HAVING count(*) > 1`,
-		"seats of closed orders": `SELECT s.seat_index::text FROM order_seats s JOIN orders o USING (event_id, order_id) WHERE o.state NOT IN ('pending', 'paid', 'refunding')`,
+		"seats of closed orders":   `SELECT s.seat_index::text FROM order_seats s JOIN orders o USING (event_id, order_id) WHERE o.state NOT IN ('pending', 'paid', 'refunding')`,
 	} {
 		if found := query[string](t, db, sql); len(found) > 0 {
 			t.Errorf("%s: %v", what, found)
