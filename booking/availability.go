@@ -12,10 +12,10 @@ import (
 
 // The states of a unit, as its byte in the map says.
 const (
-	unitFree    = 0
-	unitHeld    = 1 // held, or reserved by an order that is not paid
-	unitSold    = 2
-	unitBlocked = 3
+	unitFree = 0
+	unitHeld = 1 // held, or reserved by an order that is not paid
+	unitSold = 2
+	// 3 is blocked: the scripts leave such a unit alone.
 )
 
 // keptVersions is how many versions a reader may be behind before it gets a snapshot.

@@ -341,10 +341,11 @@ func (s *Server) passRequired(room string) *problem.Problem {
 	return p
 }
 
-// saleError turns a store's failure into what strangers may see.
-func saleError(err error) error {
-	if errors.Is(err, errRedis) {
-		return problem.New(http.StatusServiceUnavailable, "unavailable", "Seats cannot be locked right now. Please try again.").In(2 * time.Second)
+// saleError is fail for what needs Redis: strangers are told to try again, operators why.
+func (s *Server) saleError(ctx context.Context, act string, err error) error {
+	if !errors.Is(err, errRedis) {
+		return s.fail(ctx, act, err)
 	}
-	return err
+	s.log.ErrorContext(ctx, act, "error", err)
+	return problem.New(http.StatusServiceUnavailable, "unavailable", "Seats cannot be locked right now. Please try again.").In(2 * time.Second)
 }

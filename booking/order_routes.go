@@ -113,7 +113,7 @@ func (s *Server) registerSales() {
 		who, _ := operator.PrincipalFrom(ctx) // the middleware put it there
 		admitted, err := s.checkin(ctx, who, in.Body)
 		if err != nil {
-			return nil, s.fail(ctx, "check in", saleError(err))
+			return nil, s.saleError(ctx, "check in", err)
 		}
 		return &struct{ Body UsedTicket }{admitted}, nil
 	})
@@ -181,7 +181,7 @@ func (s *Server) registerHolds() {
 			}
 			whole, _, err := s.changesSince(ctx, l, 0)
 			if err != nil {
-				return nil, s.fail(ctx, "availability", saleError(err))
+				return nil, s.saleError(ctx, "availability", err)
 			}
 			return &struct {
 				CacheControl string `header:"Cache-Control"`
@@ -195,7 +195,7 @@ func (s *Server) registerHolds() {
 			err = s.watch(c.Writer, c.Request, l, claims.ExpiresAt)
 		}
 		if err != nil {
-			p, _ := problem.From(s.fail(ctx, "watch availability", saleError(err)))
+			p, _ := problem.From(s.saleError(ctx, "watch availability", err))
 			problem.Write(c.Writer, c.Request, p)
 		}
 	})
@@ -212,7 +212,7 @@ func (s *Server) registerHolds() {
 		}
 		h, err := s.take(ctx, l, claims, in.Body)
 		if err != nil {
-			return nil, s.fail(ctx, "hold", saleError(err))
+			return nil, s.saleError(ctx, "hold", err)
 		}
 		return &holdOutput{noStore, h}, nil
 	})
@@ -229,7 +229,7 @@ func (s *Server) registerHolds() {
 			}
 			h, err := s.held(ctx, l, claims.Session, in.ID)
 			if err != nil {
-				return nil, s.fail(ctx, "hold", saleError(err))
+				return nil, s.saleError(ctx, "hold", err)
 			}
 			return &holdOutput{noStore, h}, nil
 		})
@@ -240,7 +240,7 @@ func (s *Server) registerHolds() {
 				return nil, s.fail(ctx, "release hold", err)
 			}
 			if err := s.giveBack(ctx, l, claims.Session, in.ID); err != nil {
-				return nil, s.fail(ctx, "release hold", saleError(err))
+				return nil, s.saleError(ctx, "release hold", err)
 			}
 			return nil, nil
 		})
@@ -267,7 +267,7 @@ func (s *Server) registerOrders() {
 		}
 		doc, err := s.order(ctx, in.Event, claims, in.Key, in.Body)
 		if err != nil {
-			return nil, s.fail(ctx, "order", saleError(err))
+			return nil, s.saleError(ctx, "order", err)
 		}
 		return &orderOutput{noStore, doc}, nil
 	})

@@ -44,12 +44,10 @@ type sandbox struct {
 	public string // address of the hosted page's host
 }
 
-// States of a sandbox payment.
+// States that a payer brings a sandbox payment to; it begins open and may be cancelled.
 const (
-	sandboxOpen      = "open"
-	sandboxPaid      = "paid"
-	sandboxDeclined  = "declined"
-	sandboxCancelled = "cancelled"
+	sandboxPaid     = "paid"
+	sandboxDeclined = "declined"
 )
 
 type sandboxPayment struct {
