@@ -30,15 +30,16 @@ type devCommand struct {
 	Demo        bool   `default:"true" negatable:"" help:"Load the demo events."`
 	OperatorKey string `secret:"all" placeholder:"KEY" help:"An API key to accept, role admin; default a random one, printed."`
 	MailFrom    string `default:"Usher <tickets@localhost>" help:"The sender of mail, which is written into the data folder."`
+	LogFormat   string `enum:"json,text" default:"text" help:"How log lines are written: json or text."`
+	LogLevel    string `enum:"debug,info,warn,error" default:"info" help:"The least level that is written."`
 	edge
-	logging
 }
 
 // startTime is how long a start may take, or a child's new start.
 const startTime = 2 * time.Minute
 
 func (c devCommand) Run(ctx context.Context, p process, command *kong.Context) (err error) {
-	log, err := c.logger(p)
+	log, err := logging{LogFormat: c.LogFormat, LogLevel: c.LogLevel}.logger(p)
 	if err != nil {
 		return err
 	}
