@@ -20,7 +20,7 @@ test("money is written from minor units, with cents only where there are some", 
 
 test("a countdown never shows less than nothing", () => {
   assert.equal(minutesSeconds(245_000), "4:05");
-  assert.equal(minutesSeconds(1), "0:01");
+  assert.equal(minutesSeconds(600), "0:01");
   assert.equal(minutesSeconds(-5), "0:00");
 });
 

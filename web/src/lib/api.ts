@@ -82,7 +82,6 @@ export class Problem extends Error {
 export interface Asking {
   body?: unknown;
   headers?: Record<string, string>;
-  signal?: AbortSignal;
 }
 
 export async function ask<T>(method: string, path: string, asking: Asking = {}): Promise<T> {
@@ -97,7 +96,7 @@ export async function askWithPause<T>(path: string): Promise<{ body: T; pause: n
   return { body: (await answer.json()) as T, pause };
 }
 
-async function send(method: string, path: string, { body, headers, signal }: Asking) {
+async function send(method: string, path: string, { body, headers }: Asking) {
   let answer: Response;
   try {
     answer = await fetch(path, {
@@ -108,10 +107,9 @@ async function send(method: string, path: string, { body, headers, signal }: Ask
         ...headers,
       },
       body: body === undefined ? undefined : JSON.stringify(body),
-      signal: signal ?? AbortSignal.timeout(20_000),
+      signal: AbortSignal.timeout(20_000),
     });
-  } catch (cause) {
-    if (signal?.aborted) throw cause;
+  } catch {
     throw new Problem(0, { title: "No connection to the box office. Please check your network." }, null);
   }
   if (method !== "GET" || answer.headers.get("cache-control")?.includes("no-store")) setClock(answer.headers.get("date"));

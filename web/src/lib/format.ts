@@ -32,7 +32,7 @@ export function startsAt(iso: string, now = new Date()): string {
 
 /** 4:05 left of a countdown. */
 export function minutesSeconds(ms: number): string {
-  const s = Math.max(0, Math.ceil(ms / 1000));
+  const s = Math.max(0, Math.round(ms / 1000));
   return `${Math.floor(s / 60)}:${String(s % 60).padStart(2, "0")}`;
 }
 

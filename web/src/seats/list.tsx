@@ -1,4 +1,4 @@
-import { useEffect, useMemo, useRef, useState } from "preact/hooks";
+import { useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 import { money, plural } from "../lib/format";
 import { categoryColours } from "./map";
 import { rowName, seatName, type Layout } from "./plan";
@@ -25,10 +25,11 @@ export function SeatList({ layout, stock, picked, only, zone, update, toggle, op
     [update, only, accessible, picked],
   );
   // The button that was pressed is gone with its list: the keyboard goes on at the new list's head.
-  const head = useRef<HTMLHeadingElement>(null);
+  const all = useRef<HTMLHeadingElement>(null);
+  const one = useRef<HTMLHeadingElement>(null);
   const pressed = useRef(false);
-  useEffect(() => {
-    if (pressed.current) head.current?.focus({ preventScroll: zone !== null });
+  useLayoutEffect(() => {
+    if (pressed.current) (zone === null ? all : one).current?.focus();
     pressed.current = false;
   }, [zone]);
   const press = (z: number | null) => {
@@ -39,7 +40,7 @@ export function SeatList({ layout, stock, picked, only, zone, update, toggle, op
   const shown = zone === null ? null : layout.zones[zone]!;
   return (
     <section aria-labelledby="seats">
-      <h2 id="seats" ref={shown === null ? head : undefined} tabIndex={-1}>Seats as a list</h2>
+      <h2 id="seats" ref={all} tabIndex={-1}>Seats as a list</h2>
       {only !== null && <p class="quiet small">Only {layout.categories[only]!.name}, as chosen under Prices.</p>}
       {hasAccessible && (
         <label class="check"><input type="checkbox" checked={accessible} onChange={(e) => setAccessible(e.currentTarget.checked)} /> Accessible seats only</label>
@@ -57,7 +58,7 @@ export function SeatList({ layout, stock, picked, only, zone, update, toggle, op
       ) : (
         <>
           <div class="row spread">
-            <h3 ref={head} tabIndex={-1}>{shown.name}</h3>
+            <h3 ref={one} tabIndex={-1}>{shown.name}</h3>
             <button class="button plain" type="button" onClick={() => press(null)}>All sections</button>
           </div>
           <ul class="rows">

@@ -99,10 +99,10 @@ export class SeatMap {
     this.lookAt(x, y, width, height);
   }
 
-  lookAtSeats(seats: Iterable<number>) {
-    const xs = [...seats].map((i) => this.layout.x[i]!);
-    const ys = [...seats].map((i) => this.layout.y[i]!);
-    if (xs.length === 0) return;
+  lookAtSeats(seats: number[]) {
+    if (seats.length === 0) return;
+    const xs = seats.map((i) => this.layout.x[i]!);
+    const ys = seats.map((i) => this.layout.y[i]!);
     const [left, right, top, bottom] = [Math.min(...xs), Math.max(...xs), Math.min(...ys), Math.max(...ys)];
     this.lookAt((left + right) / 2, (top + bottom) / 2, right - left, bottom - top);
   }
@@ -117,7 +117,7 @@ export class SeatMap {
 
   private moved() {
     const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
-    return select(this.canvas).transition().duration(still ? 0 : 350) as unknown as ReturnType<typeof select<HTMLCanvasElement, unknown>>;
+    return select(this.canvas).transition().duration(still ? 0 : 350);
   }
 
   private whole(): ZoomTransform {
@@ -325,6 +325,17 @@ export class SeatMap {
     }
   }
 
+  /** Before the first seat of a row; in the middle of one that closes on itself, as around a table. */
+  private rowLabelAt(seats: number[]): [number, number] {
+    const { x, y, radius } = this.layout;
+    const apart = (a: number, b: number) => Math.hypot(x[a]! - x[b]!, y[a]! - y[b]!);
+    const [first, second, last] = [seats[0]!, seats[1]!, seats[seats.length - 1]!];
+    const along = seats.reduce((sum, seat, i) => (i ? sum + apart(seats[i - 1]!, seat) : 0), 0);
+    if (apart(first, last) < along / 2) return [mean(seats, x), mean(seats, y)];
+    const step = (radius * 2.3) / (apart(first, second) || 1);
+    return [x[first]! + (x[first]! - x[second]!) * step, y[first]! + (y[first]! - y[second]!) * step];
+  }
+
   private drawWords(c: CanvasRenderingContext2D) {
     c.textAlign = "center";
     c.textBaseline = "middle";
@@ -352,18 +363,13 @@ export class SeatMap {
       for (const zone of this.layout.zones) if (zone.seats.length) say(zone.name, zone.x, zone.y, 12, 700, this.colours.ink, Math.max(zone.width, zone.height) * k * 0.8);
       return;
     }
-    for (const row of this.layout.rows) {
-      const [first, second] = [row.seats[0], row.seats[1]];
-      if (first === undefined || second === undefined) continue;
-      const [x, y] = [this.layout.x[first]!, this.layout.y[first]!];
-      const away = Math.hypot(this.layout.x[second]! - x, this.layout.y[second]! - y) || 1;
-      const step = (this.layout.radius * 2.3) / away;
-      say(row.label, x + (x - this.layout.x[second]!) * step, y + (y - this.layout.y[second]!) * step, 11, 600, this.colours.quiet);
-    }
+    for (const row of this.layout.rows) if (row.seats.length > 1) say(row.label, ...this.rowLabelAt(row.seats), 11, 600, this.colours.quiet);
   }
 }
 
 export const categoryColours = 8;
+
+const mean = (seats: number[], of: Float32Array) => seats.reduce((sum, i) => sum + of[i]!, 0) / seats.length;
 
 function labelAt(shape: Shape): [number, number] {
   if (shape.text) return [shape.x + shape.text.x, shape.y + shape.text.y];

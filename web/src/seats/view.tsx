@@ -5,7 +5,7 @@ import { SeatMap } from "./map";
 import { seatName, type Layout } from "./plan";
 import { Free, Held, type Stock } from "./stock";
 
-export interface MapHandle { redraw(): void; lookAtZone(zone: number): void; lookAtSeats(seats: Iterable<number>): void }
+export interface MapHandle { redraw(): void; lookAtZone(zone: number): void; lookAtSeats(seats: number[]): void }
 
 interface Props {
   handle: RefObject<MapHandle | null>;

@@ -62,6 +62,7 @@ export function OrderPage({ event, id }: { event: string; id: string }) {
         {cause instanceof Problem && (cause.status === 401 || cause.status === 403 || cause.status === 404)
           ? <p class="note warn">We cannot show this order. Please use the whole link from your e-mail.</p>
           : <Trouble cause={cause} again={() => setRound(round + 1)} />}
+        <p class="hush" role="status">{order && said[order.state]}</p>
         {order && <State order={order} event={event} cancel={cancel} />}
         {order?.test && <p class="note warn">This is a rehearsal: no real money, no real tickets.</p>}
         {order?.state === "paid" && <Tickets tickets={order.tickets ?? []} access={access} />}
@@ -71,6 +72,16 @@ export function OrderPage({ event, id }: { event: string; id: string }) {
   );
 }
 
+/** Said to screen readers when the state changes; the rest of the page counts seconds and would not stop talking. */
+const said: Record<Order["state"], string> = {
+  pending: "Waiting for your payment.",
+  paid: "Paid. Your tickets are here.",
+  expired: "This order ran out of time.",
+  cancelled: "This order is cancelled.",
+  refunding: "Your money is on its way back.",
+  refunded: "Your money was sent back.",
+};
+
 function State({ order, event, cancel }: { order: Order; event: string; cancel: () => void }) {
   const now = useNow(order.state === "pending");
   const back = <a class="button" href={`/events/${event}`}>Back to the event</a>;
@@ -78,7 +89,7 @@ function State({ order, event, cancel }: { order: Order; event: string; cancel: 
   switch (order.state) {
     case "paid":
       return (
-        <section class="stack" role="status">
+        <section class="stack">
           <h1>Here {order.tickets?.length === 1 ? "is your ticket" : `are your ${plural(order.tickets?.length ?? 0, "ticket")}`}</h1>
           <p><strong>{order.title}</strong></p>
           <p class="quiet">Paid: {total}. We have sent them by e-mail too. Show a code at the door, on your phone or printed.</p>
@@ -88,7 +99,7 @@ function State({ order, event, cancel }: { order: Order; event: string; cancel: 
     case "pending": {
       const left = Date.parse(order.expires_at) - now;
       return (
-        <section class="stack" role="status">
+        <section class="stack">
           <h1>{left <= 0 ? "The time to pay is over" : "Waiting for your payment"}</h1>
           <p>
             {left <= 0
@@ -106,13 +117,13 @@ function State({ order, event, cancel }: { order: Order; event: string; cancel: 
       );
     }
     case "expired":
-      return <section class="stack" role="status"><h1>This order ran out of time</h1><p>It was not paid in time, so the seats are free again. You were not charged.</p><p>{back}</p></section>;
+      return <section class="stack"><h1>This order ran out of time</h1><p>It was not paid in time, so the seats are free again. You were not charged.</p><p>{back}</p></section>;
     case "cancelled":
-      return <section class="stack" role="status"><h1>This order is cancelled</h1><p>The seats are free again and you were not charged.</p><p>{back}</p></section>;
+      return <section class="stack"><h1>This order is cancelled</h1><p>The seats are free again and you were not charged.</p><p>{back}</p></section>;
     case "refunding":
-      return <section class="stack" role="status"><h1>Your money is on its way back</h1><p>The seats could not be kept, so all of {total} goes back to you. There is nothing that you need to do.</p></section>;
+      return <section class="stack"><h1>Your money is on its way back</h1><p>All of {total} goes back to you. There is nothing that you need to do.</p></section>;
     case "refunded":
-      return <section class="stack" role="status"><h1>Your money was sent back</h1><p>All of {total} has been returned. Your bank may need some days to show it.</p><p>{back}</p></section>;
+      return <section class="stack"><h1>Your money was sent back</h1><p>All of {total} has been returned. Your bank may need some days to show it.</p><p>{back}</p></section>;
   }
 }
 
