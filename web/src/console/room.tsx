@@ -32,6 +32,7 @@ export function RoomPage({ room, ended }: { room: string; ended(): void }) {
       path: at + "/ws",
       message: receive,
       connected: setConnected,
+      ended: () => void ask<RoomLive>("GET", at).then(receive, failed), // says whether the session is over
       poll: async () => {
         try {
           return { body: await ask<RoomLive>("GET", at), pause: 2 };
