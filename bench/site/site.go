@@ -169,7 +169,7 @@ func Build(ctx context.Context, root, folder string) (string, error) {
 		return "", errors.New("build usher: no project folder")
 	}
 	program := filepath.Join(folder, "usher")
-	cmd := exec.CommandContext(ctx, "go", "build", "-tags", "nomsgpack", "-o", program, "./cmd/usher")
+	cmd := exec.CommandContext(ctx, "go", "build", "-tags", "nomsgpack", "-trimpath", "-ldflags", "-s -w", "-o", program, "./cmd/usher")
 	cmd.Dir = root
 	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
 	if err := cmd.Run(); err != nil {
