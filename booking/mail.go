@@ -19,7 +19,8 @@ import (
 	"github.com/wneessen/go-mail"
 )
 
-// MailConfig says where mail goes: exactly one of Dir and SMTP is set.
+// MailConfig says where mail goes: Dir or SMTP. With neither, mail waits in the queue of
+// jobs until a worker that has one comes.
 type MailConfig struct {
 	// Dir is a folder that gets one .eml file an order, for development.
 	Dir string
@@ -30,24 +31,26 @@ type MailConfig struct {
 	From string
 }
 
-// mailer sends messages by SMTP or into a folder.
+// mailer sends messages by SMTP or into a folder, or can do neither yet.
 type mailer struct {
 	dir, from string
 	smtp      *mail.Client
 }
+
+func (m *mailer) configured() bool { return m.dir != "" || m.smtp != nil }
 
 func newMailer(cfg MailConfig) (*mailer, error) {
 	m := &mailer{dir: cfg.Dir, from: cfg.From}
 	if m.from == "" {
 		m.from = "Usher <tickets@localhost>"
 	}
-	if (cfg.Dir == "") == (cfg.SMTP == "") {
-		return nil, errors.New("booking: exactly one of MailConfig.Dir and MailConfig.SMTP must be set")
+	if cfg.Dir != "" && cfg.SMTP != "" {
+		return nil, errors.New("booking: only one of MailConfig.Dir and MailConfig.SMTP may be set")
 	}
 	if err := mail.NewMsg().From(m.from); err != nil {
 		return nil, errors.New("booking: MailConfig.From is not an address")
 	}
-	if cfg.Dir != "" {
+	if cfg.SMTP == "" {
 		return m, nil
 	}
 	u, err := url.Parse(cfg.SMTP)
@@ -107,6 +110,9 @@ func (m *mailer) send(ctx context.Context, name string, msg *mail.Msg) error {
 	return nil
 }
 
+// mailRetry is how long a mail waits where none can be sent.
+const mailRetry = 30 * time.Second
+
 // mailWorker mails the tickets of a paid order. A job that is run again sends the same
 // message under the same Message-ID.
 type mailWorker struct {
@@ -116,6 +122,9 @@ type mailWorker struct {
 }
 
 func (w *mailWorker) Work(ctx context.Context, job *river.Job[ticketMailArgs]) error {
+	if !w.mail.configured() {
+		return river.JobSnooze(mailRetry) // costs no attempt
+	}
 	o, err := w.s.readOrder(ctx, job.Args.Event, job.Args.Order)
 	if err != nil {
 		return err

@@ -67,6 +67,9 @@ func NewWorker(cfg WorkerConfig) (*Worker, error) {
 	if err != nil {
 		return nil, err
 	}
+	if !m.configured() {
+		cfg.Log.Warn("mail is not configured: tickets are sold, their mail waits in the queue")
+	}
 	return &Worker{s: s, mail: m, log: cfg.Log}, nil
 }
 

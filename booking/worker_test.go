@@ -18,9 +18,15 @@ import (
 func (sh *shop) work(t testing.TB, so func() bool) string {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "mail")
+	sh.workWith(t, MailConfig{Dir: dir}, so)
+	return dir
+}
+
+func (sh *shop) workWith(t testing.TB, mail MailConfig, so func() bool) {
+	t.Helper()
 	w, err := NewWorker(WorkerConfig{
 		DB: sh.db, Redis: sh.rdb, Ring: sh.ring, Log: slog.New(slog.DiscardHandler), Sandbox: true, PublicURL: "http://shop.test",
-		Mail: MailConfig{Dir: dir}, Now: sh.now,
+		Mail: mail, Now: sh.now,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -35,7 +41,27 @@ func (sh *shop) work(t testing.TB, so func() bool) string {
 		}
 	}()
 	eventually(t, "the worker's work", so)
-	return dir
+}
+
+// A site that has no mail yet sells all the same, and its mail is not lost.
+func TestMailWaitsUntilItIsConfigured(t *testing.T) {
+	t.Parallel()
+	sh := newShop(t)
+	f := sh.fan()
+	o := into[Order](t, f.order("k", orderBody(f.holds(0).ID)), http.StatusCreated)
+	sh.play(o, "approve")
+	sh.workWith(t, MailConfig{}, func() bool {
+		var state string
+		err := sh.db.QueryRow(t.Context(), `SELECT state FROM river_job WHERE kind = 'ticket_mail'`).Scan(&state)
+		return err == nil && state == "scheduled"
+	})
+	var attempts int
+	if err := sh.db.QueryRow(t.Context(), `SELECT attempt FROM river_job WHERE kind = 'ticket_mail'`).Scan(&attempts); err != nil || attempts != 0 {
+		t.Errorf("waiting cost %d attempts, %v", attempts, err)
+	}
+	if got := sh.state(o).State; got != "paid" {
+		t.Errorf("the order is %s", got)
+	}
 }
 
 func TestWorkerMailsTickets(t *testing.T) {
