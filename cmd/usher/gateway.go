@@ -179,7 +179,7 @@ func (g *builtGateway) makeRooms(ctx context.Context) error {
 func (g *builtGateway) makeRoom(ctx context.Context, room string, settings queue.Patch) error {
 	retry := time.NewTicker(200 * time.Millisecond)
 	defer retry.Stop()
-	for said := false; ; {
+	for said := ""; ; {
 		err := g.hall.Ready()
 		if err == nil {
 			if _, there := g.hall.Line(room); there {
@@ -189,9 +189,9 @@ func (g *builtGateway) makeRoom(ctx context.Context, room string, settings queue
 				return nil
 			}
 		}
-		if !said {
+		if why := err.Error(); why != said {
 			g.log.Info("room is not made yet", "room", room, "error", err)
-			said = true
+			said = why
 		}
 		select {
 		case <-retry.C:
