@@ -108,7 +108,7 @@ func (s *socket) read() (placeDoc, error) {
 		return p, fmt.Errorf("message of kind %d, want text", kind)
 	}
 	if err := json.Unmarshal(b, &p); err != nil {
-		return p, fmt.Errorf("Place from the socket: %w", err)
+		return p, fmt.Errorf("read a Place: %w", err)
 	}
 	return p, nil
 }
