@@ -117,8 +117,8 @@ type configFile struct {
 	Origins map[string]string `yaml:"origins"`
 	// Routes lead unprotected paths of a host to an origin.
 	Routes []route `yaml:"routes"`
-	// Rooms are made at the start where they are missing, as by PUT rooms/{room}:
-	// the way to run without Postgres.
+	// Rooms are made where they are missing, as by PUT rooms/{room}, once a worker
+	// runs that records rooms; what an operator changed later stays.
 	Rooms map[string]any `yaml:"rooms"`
 
 	Flags map[string]string `yaml:",inline"`
