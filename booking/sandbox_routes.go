@@ -7,6 +7,7 @@ import (
 	"errors"
 	"html/template"
 	"net/http"
+	"net/url"
 	"strings"
 
 	"github.com/bojanz/currency"
@@ -42,7 +43,7 @@ p { margin: 0 0 1rem }
 {{else}}
 <p>This payment is {{.State}}.</p>
 {{end}}
-<p><a href="{{.ReturnURL}}">Back to the order</a></p>
+<p><a href="{{.Back}}">Back to the order</a></p>
 </html>
 `))
 
@@ -64,7 +65,7 @@ func (s *Server) registerSandbox() {
 			case err != nil:
 				problem.Write(c.Writer, c.Request, s.sandboxRefusal(c.Request.Context(), err))
 			case strings.Contains(c.GetHeader("Accept"), "text/html"):
-				c.Redirect(http.StatusSeeOther, p.ReturnURL)
+				c.Redirect(http.StatusSeeOther, p.Back())
 			default:
 				c.Header("Cache-Control", "no-store")
 				c.JSON(http.StatusOK, gin.H{"id": p.ID, "state": p.State, "return_url": p.ReturnURL})
@@ -73,6 +74,16 @@ func (s *Server) registerSandbox() {
 	}
 	s.engine.POST("/sandbox/payments/:id/approve", play(sandboxPaid))
 	s.engine.POST("/sandbox/payments/:id/decline", play(sandboxDeclined))
+}
+
+// Back is the way to the order on the host that shows this page: the sandbox is part of
+// the site, whatever name the payer's browser knows it by.
+func (p sandboxPayment) Back() string {
+	u, err := url.Parse(p.ReturnURL)
+	if err != nil || !strings.HasPrefix(u.Path, "/") {
+		return "/"
+	}
+	return u.EscapedPath()
 }
 
 // playPayer pays or declines and delivers the webhook at once; if that fails the job will.
