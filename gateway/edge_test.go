@@ -212,11 +212,7 @@ func TestPagesAndDescription(t *testing.T) {
 		}
 	}
 	a := fan.want(200, "", "GET", "/api/v1/openapi.json", "")
-	var doc struct {
-		OpenAPI string
-		Paths   map[string]map[string]any
-	}
-	doc = decode[struct {
+	doc := decode[struct {
 		OpenAPI string
 		Paths   map[string]map[string]any
 	}](t, a)
