@@ -349,14 +349,3 @@ func TestRedisAway(t *testing.T) {
 	into[Order](t, f.order("k", orderBody(h.ID)), http.StatusCreated)
 	sh.whole()
 }
-
-// The payer goes back to the order on the host that the browser is on, whatever PublicURL says.
-func TestSandboxReturnsToTheSameHost(t *testing.T) {
-	t.Parallel()
-	sh := newShop(t)
-	o := sh.fan().orders(0)
-	a := sh.call(http.MethodPost, sh.base+"/sandbox/payments/"+o.Payment.ID+"/approve", http.Header{"Accept": {"text/html"}}, "")
-	if want := "/orders/gala/" + o.ID; a.status != http.StatusSeeOther || a.header.Get("Location") != want {
-		t.Errorf("%d to %q, want 303 to %q", a.status, a.header.Get("Location"), want)
-	}
-}
