@@ -27,6 +27,10 @@ type Config struct {
 	// Tick is how often each room advances and is read: 250 ms when 0; from 50 ms to 1 s.
 	// It bounds how old a position may be.
 	Tick time.Duration
+	// WaitReplicas is how many replicas must have the numbers of a join before it is
+	// answered; with fewer in half a second the visitor is told to come back, and the
+	// numbers are burnt. 0 asks for none. Up to 16.
+	WaitReplicas int
 	// OriginStatus tells how a named origin does ("" is the box office), for operators.
 	// Health is "unknown" when nil.
 	OriginStatus func(name string) OriginStatus
@@ -42,6 +46,9 @@ func (c Config) Validate() error {
 	}
 	if c.Ring == nil {
 		faults = append(faults, errors.New("no key ring is given"))
+	}
+	if c.WaitReplicas < 0 || c.WaitReplicas > 16 {
+		faults = append(faults, errors.New("from 0 to 16 replicas can be waited for"))
 	}
 	if c.Tick != 0 && (c.Tick < 50*time.Millisecond || c.Tick > time.Second) {
 		faults = append(faults, errors.New("a tick must be from 50 ms to 1 s"))

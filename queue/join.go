@@ -93,7 +93,7 @@ func (l *Line) joinAll(ctx context.Context, calls []*join) {
 			close(c.done)
 		}
 	}
-	answer, err := joinScript.Run(ctx, l.rdb, l.keys, l.now(), len(calls)).Slice()
+	answer, err := l.giveNumbers(ctx, len(calls))
 	if err != nil {
 		refuse(calls, &Unavailable{RetryAfter: retryAfter, Cause: err})
 		return
@@ -118,6 +118,7 @@ func (l *Line) joinAll(ctx context.Context, calls []*join) {
 	granted, _ := answer[2].(int64)
 	at, _ := strconv.ParseInt(text(3), 10, 64)
 	frontier, _ := strconv.ParseUint(text(4), 10, 64)
+	l.noteIssued(text(5), first+uint64(granted))
 	telemetry.RoomJoins.WithLabelValues(l.room).Add(float64(granted))
 	for i, c := range calls[:granted] {
 		c.token = Token{

@@ -37,6 +37,7 @@ var keyNames = []string{
 	"lobby:left",
 	"settings", // JSON
 	"tmp:2",
+	"cleared", // in the quiet time: who counts no longer, for some gateway
 }
 
 // keysOf returns all keys of a room.

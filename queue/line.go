@@ -34,6 +34,8 @@ type Line struct {
 	rdb  redis.UniversalClient
 	ring *keyring.Ring
 	log  *slog.Logger
+	// replicas is how many must have the numbers of a join.
+	replicas int
 	// origin tells how a named origin does; may be nil.
 	origin func(name string) OriginStatus
 	// clock is room time in milliseconds in tests; nil: Redis TIME.
@@ -55,6 +57,7 @@ type Line struct {
 	marks   marks
 	// leaving holds who left here and whom the View does not know to have left yet.
 	leaving map[Token]bool
+	issued  issued           // what this gateway got itself
 	given   map[string]given // sessions that this gateway gave and that last
 	prune   int              // how many make it look for ended ones
 
@@ -79,7 +82,7 @@ const maxGiven = 1 << 18
 
 func newLine(cfg Config, room string) *Line {
 	return &Line{
-		room: room, keys: keysOf(room), rdb: cfg.Redis, ring: cfg.Ring, log: cfg.Log.With("room", room), origin: cfg.OriginStatus,
+		room: room, keys: keysOf(room), rdb: cfg.Redis, replicas: cfg.WaitReplicas, ring: cfg.Ring, log: cfg.Log.With("room", room), origin: cfg.OriginStatus,
 		clock: cfg.clock, changed: make(chan struct{}), given: map[string]given{}, leaving: map[Token]bool{},
 	}
 }
@@ -185,7 +188,7 @@ func (l *Line) advance(ctx context.Context, a admission) (made int, err error) {
 		}
 		return 0, err
 	}
-	if v.drawDurable && !v.drawn {
+	if v.drawDurable && !v.inForce {
 		if err := l.putDrawInForce(ctx, v); err != nil {
 			return made, err
 		}

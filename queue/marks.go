@@ -28,6 +28,7 @@ func (m *marks) again() {
 	for _, b := range []*bitset{&m.recent, &m.older} {
 		b.each(m.pending.add)
 	}
+	m.sentAt = time.Time{}
 }
 
 // follow makes the sets fit v: another epoch empties them, a draw turns numbers into

@@ -103,7 +103,9 @@ func (r *Recorder) step(ctx context.Context) error {
 			return err
 		}
 	}
+	listed := map[string]bool{}
 	for _, name := range names {
+		listed[name] = true
 		if r.rooms[name] == nil {
 			r.rooms[name] = &recorded{}
 		}
@@ -112,6 +114,10 @@ func (r *Recorder) step(ctx context.Context) error {
 	for _, name := range slices.Sorted(maps.Keys(r.rooms)) {
 		if err := r.room(ctx, name, r.rooms[name]); err != nil {
 			faults = append(faults, fmt.Errorf("room %s: %w", name, err))
+		} else if r.rooms[name].epoch != "" && !listed[name] { // a cluster may lose the list and keep the room
+			if err := r.cfg.Redis.SAdd(ctx, roomsKey, name).Err(); err != nil {
+				faults = append(faults, fmt.Errorf("list room %s: %w", name, err))
+			}
 		}
 	}
 	if len(faults) == 0 {
@@ -145,6 +151,7 @@ func (r *Recorder) readRooms(ctx context.Context) error {
 // room records one room.
 func (r *Recorder) room(ctx context.Context, name string, known *recorded) error {
 	pipe := r.cfg.Redis.Pipeline()
+	lineageCmd := pipe.Eval(ctx, lineageSource, []string{keyOf(name, "state")})
 	stateCmd := pipe.HGetAll(ctx, keyOf(name, "state"))
 	settingsCmd := pipe.Get(ctx, keyOf(name, "settings"))
 	changesCmd := pipe.XRangeN(ctx, keyOf(name, "changes"), "-", "+", changesAtOnce)
@@ -152,9 +159,10 @@ func (r *Recorder) room(ctx context.Context, name string, known *recorded) error
 		return fmt.Errorf("read: %w", err)
 	}
 	state := stateCmd.Val()
+	lineage, _ := lineageCmd.Val().(string)
 	if state["epoch"] == "" {
 		*known = recorded{}
-		return r.restore(ctx, name)
+		return r.restore(ctx, name, lineage)
 	}
 	if known.epoch != state["epoch"] || known.revision != state["rev"] {
 		// The settings may be newer than the revision read: the next step writes those again.
@@ -162,6 +170,9 @@ func (r *Recorder) room(ctx context.Context, name string, known *recorded) error
 			return err
 		}
 		known.epoch, known.revision = state["epoch"], state["rev"]
+	}
+	if state["reserved"] != lineage {
+		return r.resume(ctx, name, lineage, state)
 	}
 	if err := r.ceiling(ctx, name, state); err != nil {
 		return err
@@ -205,8 +216,8 @@ func (r *Recorder) settings(ctx context.Context, name string, state map[string]s
 			return fmt.Errorf("record settings: %w", err)
 		}
 		_, err = tx.Exec(ctx, `
-			INSERT INTO room_epochs (room, epoch, commitment, ceiling, started_at) VALUES ($1, $2, $3, 0, $4)
-			ON CONFLICT (room, epoch) DO NOTHING`, name, epoch, state["commitment"], roomTime(state))
+			INSERT INTO room_epochs (room, epoch, commitment, ceiling, lineage, started_at) VALUES ($1, $2, $3, 0, $4, $5)
+			ON CONFLICT (room, epoch) DO NOTHING`, name, epoch, state["commitment"], state["reserved"], roomTime(state))
 		if err != nil {
 			return fmt.Errorf("record epoch: %w", err)
 		}
@@ -214,7 +225,9 @@ func (r *Recorder) settings(ctx context.Context, name string, state map[string]s
 	})
 }
 
-// ceiling reserves numbers ahead: first for good, then for the scripts.
+// ceiling reserves numbers ahead: first for good, then for the scripts. Where they are
+// reserved for another lineage, this one begins anew above them: two servers that both
+// believe to be the primary never give the same number.
 func (r *Recorder) ceiling(ctx context.Context, name string, state map[string]string) error {
 	next, ceiling := number(state, "next"), number(state, "ceiling")
 	ahead := max(headroom, next/4)
@@ -223,13 +236,16 @@ func (r *Recorder) ceiling(ctx context.Context, name string, state map[string]st
 	}
 	err := postgres.Retry(ctx, r.cfg.DB, func(tx pgx.Tx) error {
 		return tx.QueryRow(ctx, `
-			UPDATE room_epochs SET ceiling = greatest(ceiling, $3) WHERE room = $1 AND epoch = $2 RETURNING ceiling`,
-			name, state["epoch"], next+ahead).Scan(&ceiling)
+			UPDATE room_epochs SET ceiling = greatest(ceiling, $3) WHERE room = $1 AND epoch = $2 AND lineage = $4 RETURNING ceiling`,
+			name, state["epoch"], next+ahead, state["reserved"]).Scan(&ceiling)
 	})
+	if errors.Is(err, pgx.ErrNoRows) {
+		return r.resume(ctx, name, state["reserved"], state)
+	}
 	if err != nil {
 		return fmt.Errorf("reserve numbers: %w", err)
 	}
-	return r.durable(ctx, name, state["epoch"], ceiling, "")
+	return r.durable(ctx, name, state["epoch"], ceiling, "", state["reserved"])
 }
 
 // draw records the one draw of an epoch. A draw that differs from the record is never
@@ -249,7 +265,7 @@ func (r *Recorder) draw(ctx context.Context, name string, state map[string]strin
 	if size != number(state, "lobby_size") || beacon != state["beacon"] {
 		return fmt.Errorf("epoch %s was drawn before with another lobby (%d): reset the room", state["epoch"], size)
 	}
-	return r.durable(ctx, name, state["epoch"], "", size)
+	return r.durable(ctx, name, state["epoch"], "", size, state["reserved"])
 }
 
 func (r *Recorder) now() string {
@@ -259,8 +275,8 @@ func (r *Recorder) now() string {
 	return strconv.FormatInt(r.cfg.clock(), 10)
 }
 
-func (r *Recorder) durable(ctx context.Context, name, epoch string, ceiling, lobbySize any) error {
-	if err := durableScript.Run(ctx, r.cfg.Redis, keysOf(name), r.now(), epoch, ceiling, lobbySize).Err(); err != nil {
+func (r *Recorder) durable(ctx context.Context, name, epoch string, ceiling, lobbySize any, lineage string) error {
+	if err := durableScript.Run(ctx, r.cfg.Redis, keysOf(name), r.now(), epoch, ceiling, lobbySize, lineage).Err(); err != nil {
 		return fmt.Errorf("say what is durable: %w", err)
 	}
 	return nil

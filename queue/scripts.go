@@ -28,6 +28,8 @@ var (
 	durableScript   = script("durable")
 	restoreScript   = script("restore")
 	rememberScript  = script("remember")
+	resumeScript    = script("resume")
+	uncountScript   = script("uncount")
 )
 
 func script(name string) *redisx.Script {
@@ -45,9 +47,17 @@ func script(name string) *redisx.Script {
 // fallback when the server does not know them.
 var piped = []*redisx.Script{advanceScript, markScript, placesScript}
 
-func loadPiped(ctx context.Context, rdb redis.UniversalClient) error {
+// lineageSource tells the lineage (lua/lib.lua) of the server that has the key. It is sent
+// as text: short, and so in no need of being loaded.
+const lineageSource = `return string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)') or ''`
+
+func loadPiped(ctx context.Context, rdb redis.UniversalClient, key string) error {
+	node, err := redisx.Owner(ctx, rdb, key)
+	if err != nil {
+		return err
+	}
 	for _, s := range piped {
-		if err := s.Load(ctx, rdb); err != nil {
+		if err := s.Load(ctx, node); err != nil {
 			return err
 		}
 	}

@@ -43,7 +43,7 @@ func (l *Line) round(ctx context.Context, before *View, at readFrom, a admission
 	var seenFrontier, seenNext uint64
 	readCounted, readLeft := true, true
 	if before != nil {
-		revision, seenEpoch, seenFrontier, seenNext = before.revision, before.epoch, before.frontier, before.next
+		revision, seenEpoch, seenFrontier, seenNext = before.revision, before.epoch, before.frontier, max(before.next, l.issuedOf(before.epoch))
 		if !again {
 			large := before.countedNext-min(before.frontier, before.countedNext) > 8*largeBitmap
 			readCounted = before.ranked() && (!large || before.counted == nil || time.Since(l.readAt) >= time.Second)
@@ -69,7 +69,7 @@ func (l *Line) round(ctx context.Context, before *View, at readFrom, a admission
 	}
 	_, err = l.rdb.TxPipelined(ctx, piped)
 	if isNoScript(err) {
-		if err = loadPiped(ctx, l.rdb); err == nil {
+		if err = loadPiped(ctx, l.rdb, l.keys[0]); err == nil {
 			_, err = l.rdb.TxPipelined(ctx, piped)
 		}
 	}
@@ -218,9 +218,12 @@ func (l *Line) measure(v *View) {
 }
 
 // recover gives an emptied or outdated store back what this gateway remembers: the
-// sessions that it gave, and everybody whom it saw within the presence time. The
-// frontier went with the tick.
+// sessions that it gave, who counts no longer, and everybody whom it saw within the
+// presence time. The frontier went with the tick.
 func (l *Line) recover(ctx context.Context, v *View) {
+	if v.drawn && !v.inForce {
+		return // the bits are by number still
+	}
 	l.mu.Lock()
 	args := []any{l.now(), v.epoch}
 	var batches [][]any
@@ -240,6 +243,12 @@ func (l *Line) recover(ctx context.Context, v *View) {
 	batches = append(batches, args)
 	l.marks.again()
 	l.mu.Unlock()
+	if first, gone := v.uncounted(); len(gone) > 0 {
+		if err := uncountScript.Run(ctx, l.rdb, l.keys, l.now(), v.epoch, v.base, first, gone).Err(); err != nil {
+			l.log.ErrorContext(ctx, "say who counts no longer", "error", err)
+			return // the next tick tries again
+		}
+	}
 	for _, args := range batches {
 		if err := rememberScript.Run(ctx, l.rdb, l.keys, args...).Err(); err != nil {
 			l.log.ErrorContext(ctx, "give back sessions", "error", err)

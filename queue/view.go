@@ -25,11 +25,12 @@ type View struct {
 	lost bool
 
 	frontier, next, ceiling, base uint64
-	drawn                         bool
-	drawDurable                   bool
-	lobbySize                     *uint64
-	ranks                         []uint32 // by number; nil without a draw in force
-	draw                          *Draw
+	// drawn tells that ranks are published, inForce that the store knows of it.
+	drawn, inForce bool
+	drawDurable    bool
+	lobbySize      *uint64
+	ranks          []uint32 // by number; nil without a draw in force
+	draw           *Draw
 
 	// counted holds the ranks from about the frontier on that count as ahead of others;
 	// those from countedNext on joined after it was read, and all count.
@@ -79,12 +80,16 @@ func viewOf(room string, answer []any, before *View) (*View, error) {
 		missed: field("missed"), lapsedTotal: field("lapsed_total"), leftTotal: field("left_total"),
 		presenceMillis: field("presence_ttl"), outOfLine: field("out_of_line"),
 	}
+	v.inForce = v.drawn
 	if q := field("quiet_until"); q > 0 {
 		v.quietUntil = millis(q)
 	}
 	if size, ok := state["lobby_size"]; ok {
 		n := number(size)
 		v.lobbySize = &n
+	}
+	if before != nil && before.epoch == v.epoch && before.drawn && !v.drawn { // a store that was set back takes no rank back
+		v.drawn, v.lobbySize = true, before.lobbySize
 	}
 	if text, ok := state["settings"]; ok {
 		if err := json.Unmarshal([]byte(text), &v.settings); err != nil {
@@ -149,6 +154,21 @@ func (v *View) ahead(rank uint64) uint64 {
 		n += rank - max(v.countedNext, v.frontier)
 	}
 	return n
+}
+
+// uncounted is a bitmap, from a byte of the room's bitmaps on, of the ranks that are
+// known to count no longer.
+func (v *View) uncounted() (first uint64, gone []byte) {
+	if v.counted == nil || v.counted.base < v.base {
+		return 0, nil
+	}
+	set := bitset{base: v.counted.base}
+	for rank := max(v.frontier, v.counted.base); rank < v.countedNext; rank++ {
+		if !v.counted.has(rank) {
+			set.add(rank)
+		}
+	}
+	return (v.counted.base - v.base) / 8, set.bytes()
 }
 
 // Room is the public document.

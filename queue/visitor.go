@@ -131,7 +131,7 @@ func (l *Line) lookUp(ctx context.Context, v *View, ts []Token) ([]Place, error)
 	}
 	_, err := l.rdb.Pipelined(ctx, run)
 	if isNoScript(err) {
-		if err = loadPiped(ctx, l.rdb); err == nil {
+		if err = loadPiped(ctx, l.rdb, l.keys[0]); err == nil {
 			_, err = l.rdb.Pipelined(ctx, run)
 		}
 	}

@@ -29,5 +29,15 @@ func (s *Script) Load(ctx context.Context, rdb redis.UniversalClient) error {
 	return s.s.Load(ctx, rdb).Err()
 }
 
+// Owner is the server that has the key: in a cluster its master as last known, else rdb
+// itself. Only what does not follow redirections needs it: WAIT, and loading a script
+// while another master is down.
+func Owner(ctx context.Context, rdb redis.UniversalClient, key string) (redis.UniversalClient, error) {
+	if cluster, ok := rdb.(*redis.ClusterClient); ok {
+		return cluster.MasterForKey(ctx, key)
+	}
+	return rdb, nil
+}
+
 // Hash is the script's SHA-1 for EVALSHA.
 func (s *Script) Hash() string { return s.s.Hash() }

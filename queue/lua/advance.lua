@@ -10,28 +10,26 @@ local now, p = turn()
 local admit = tonumber(ARGV[6])
 if admit > 0 and s.admit_id == ARGV[7] then admit = 0 end -- a client that lost our answer asks again
 
--- A store that is behind what a gateway remembers has lost writes.
+-- A store that is behind what a gateway remembers has lost writes. Where to go on counting,
+-- the Recorder says.
 local seen_frontier, seen_next = tonumber(ARGV[4]), tonumber(ARGV[5])
 if ARGV[3] == s.epoch and (num('frontier') < seen_frontier or num('next') < seen_next) then
   if num('next') < seen_next then
-    local to = max(num('ceiling'), seen_next)
-    set('gap_from', min(s.gap_to and num('gap_from') or num('next'), num('next')))
-    set('gap_to', to)
-    set('next', to)
+    set('reserved', '')
+    set('known_till', 0)
   end
-  if num('frontier') < seen_frontier then
-    -- Whoever was called in what is lost comes back at once, before those who wait.
-    local n = seen_frontier - num('frontier')
-    call('ZADD', K.absent, 0, batch(seen_frontier, num('frontier'), n, num('clock') + num('call_ttl') + num('return_window')))
-    add('missed', n)
-    set('frontier', seen_frontier)
-  end
-  set('quiet_until', max(num('quiet_until'), now + num('presence_ttl')))
+  catch_up(seen_frontier)
+  doubt(now, num('presence_ttl'))
+end
+local trusted = s.reserved == s.lineage
+if s.cleared == '1' and not quiet(now) then
+  call('UNLINK', K.cleared)
+  set('cleared', 0)
 end
 
 expire(now)
 
-if p == 'open' and s.method == 'draw' and not s.lobby_size and num('next') > 0 and not quiet(now) then fix_lobby() end
+if p == 'open' and s.method == 'draw' and not s.lobby_size and num('next') > 0 and trusted and not quiet(now) then fix_lobby() end
 
 -- Presence: when a slot ends, the oldest is emptied and becomes the one in force.
 local pt, ends = num('ptime'), num('slot_ends')
@@ -136,7 +134,7 @@ if num('returning') > 0 then
   if i >= 0 then safe = min(safe, num('base') + i) end
 end
 local shift = floor((safe - num('base')) / 64) * 8
-if shift >= 8192 and shift * 8 >= (num('next') - num('base')) / 2 then
+if not quiet(now) and shift >= 8192 and shift * 8 >= (num('next') - num('base')) / 2 then
   for i = 2, 12 do
     local rest = call('GETRANGE', KEYS[i], shift, -1)
     if #rest > 0 then call('SET', KEYS[i], rest) else call('UNLINK', KEYS[i]) end

@@ -11,6 +11,8 @@ if not exists then
   set('epoch', ARGV[3])
   set('commitment', ARGV[4])
   set('rev', 0)
+  set('lineage', lineage())
+  set('reserved', s.lineage)
   set('bucket', COST)
   for _, name in ipairs({ 'next', 'ceiling', 'frontier', 'base', 'clock', 'ptime', 'slot', 'slot_ends' }) do set(name, 0) end
   set('time', now)

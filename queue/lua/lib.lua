@@ -13,13 +13,14 @@ local K = {
   called = KEYS[7], claimed = KEYS[8], expired = KEYS[9], returning = KEYS[10], once = KEYS[11], left = KEYS[12],
   calls = KEYS[13], absent = KEYS[14], missed = KEYS[15], recalls = KEYS[16], sessions = KEYS[17], tmp = KEYS[18],
   changes = KEYS[19], seconds = KEYS[20], minutes = KEYS[21],
-  lobby_counted = KEYS[22], lobby_live = KEYS[23], lobby_left = KEYS[24], settings = KEYS[25], tmp2 = KEYS[26],
+  lobby_counted = KEYS[22], lobby_live = KEYS[23], lobby_left = KEYS[24], settings = KEYS[25], tmp2 = KEYS[26], cleared = KEYS[27],
 }
 local call = redis.call
 local floor, min, max = math.floor, math.min, math.max
 
 local UNTICKED = 5000 -- the longest step of clock and ptime: longer ones mean that nobody ticked
 local COST = 60000 -- one call, in units of the bucket
+local SETTLE = 6000 -- the quiet time after a restart or failover that seems to have lost nothing: two round trips that time out
 local BATCHES = 64 -- batches, and
 local EXPIRIES = 500 -- single entries that one run expires at most
 
@@ -80,6 +81,13 @@ end
 
 local function quiet(now) return now < num('quiet_until') end
 
+-- doubt keeps the room quiet for at least ms: writes were lost, or may have been.
+local function doubt(now, ms) set('quiet_until', max(num('quiet_until'), now + ms)) end
+
+-- lineage names the history of writes that this server goes on from. A restart and a
+-- failover begin another one; either may have lost the newest writes.
+local function lineage() return string.match(call('INFO', 'replication'), 'master_replid:(%x+)') or '' end
+
 -- drawn tells whether ranks are in force.
 local function drawn() return s.method ~= 'draw' or s.drawn == '1' end
 
@@ -87,7 +95,12 @@ local function drawn() return s.method ~= 'draw' or s.drawn == '1' end
 local function turn()
   local now = max(wall(), num('time'))
   local dt = min(now - num('time'), UNTICKED)
-  local p = phase(now)
+  local p, here = phase(now), lineage()
+  if s.lineage ~= here then
+    if s.reserved == s.lineage then set('known_till', num('time')) end
+    set('lineage', here)
+    doubt(now, min(SETTLE, num('presence_ttl')))
+  end
   add('ptime', dt)
   if p ~= 'paused' and not quiet(now) then
     add('clock', dt)
@@ -244,11 +257,11 @@ local function expire(now)
   if over > 0 then call('ZPOPMIN', K.sessions, over) end
 end
 
--- live_sessions counts the sessions in the shop. After a restore, those that nobody
--- remembers are presumed to last for their time.
+-- live_sessions counts the sessions in the shop. After a loss, those that nobody
+-- remembers (yet) are presumed to last for their time.
 local function live_sessions(now)
   local n = call('ZCOUNT', K.sessions, '(' .. int(now), '+inf')
-  if now < num('presumed_until') then n = max(n, num('presumed')) end
+  if now < num('presumed_until') then n = n + num('presumed') end
   return n
 end
 
@@ -320,9 +333,27 @@ local function changed(now, id, actor, actor_id, act, before, after, request_id)
     'act', act, 'before', before, 'after', after, 'request_id', request_id)
 end
 
--- fix_lobby ends the lobby of a draw: its size is all numbers given so far.
-local function fix_lobby()
-  set('lobby_size', num('next'))
+-- catch_up moves the frontier to where it has been before a loss. Whoever was called in
+-- what is lost comes back at once, before those who wait.
+local function catch_up(to)
+  local from = num('frontier')
+  if to <= from then return end
+  call('ZADD', K.absent, 0, batch(to, from, to - from, num('clock') + num('call_ttl') + num('return_window')))
+  add('missed', to - from)
+  if drawn() then add('left_ahead', -ones(K.left, from, to)) end
+  set('frontier', to)
+end
+
+-- uncount keeps those from counting again of whom a gateway knows that they do not.
+local function uncount()
+  call('BITOP', 'AND', K.tmp, K.counted, K.cleared)
+  call('BITOP', 'XOR', K.counted, K.counted, K.tmp)
+  call('UNLINK', K.tmp)
+end
+
+-- fix_lobby ends the lobby of a draw: its size is all numbers given so far, or the one on record.
+local function fix_lobby(size)
+  set('lobby_size', size or num('next'))
   for from, to in pairs({ counted = 'lobby_counted', live = 'lobby_live', left = 'lobby_left' }) do
     if call('EXISTS', K[from]) == 1 then call('RENAME', K[from], K[to]) end
   end

@@ -46,5 +46,8 @@ local function merge(bits, keys)
 end
 
 merge(ARGV[6], { K.live, slot() })
-if quiet(now) and #ARGV[7] > 0 then merge(ARGV[7], { K.counted }) end
+if quiet(now) and #ARGV[7] > 0 then
+  merge(ARGV[7], { K.counted })
+  if s.cleared == '1' then uncount() end
+end
 return 1
