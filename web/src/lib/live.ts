@@ -101,8 +101,8 @@ export function live<T>(options: LiveOptions<T>): Live {
   };
 }
 
-/** A draining server says when to come back: {"reconnect_ms": 1200}. */
+/** A draining gateway says when to come back: reconnect=1.2s. */
 function pauseAsked(reason: string): number | null {
-  const found = /"reconnect_ms"\s*:\s*(\d+)/.exec(reason);
-  return found ? Math.min(60_000, Number(found[1])) : null;
+  const found = /^reconnect=(\d+(?:\.\d+)?)s$/.exec(reason);
+  return found ? Math.min(60_000, Number(found[1]) * 1000) : null;
 }

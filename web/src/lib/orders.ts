@@ -1,5 +1,6 @@
 // What this tab remembers of its orders: the access to each, and the
 // idempotency key of an attempt, so that trying again cannot buy twice.
+import type { Order } from "./api";
 
 const nameOf = (event: string, id: string) => `usher-order ${event} ${id}`;
 
@@ -31,6 +32,14 @@ export const rememberOpenOrder = (event: string, id: string) => sessionStorage.s
 export const openOrderOf = (event: string) => sessionStorage.getItem(openOrder(event));
 export function orderIsOver(event: string, id: string) {
   if (openOrderOf(event) === id) sessionStorage.removeItem(openOrder(event));
+}
+
+/** Where the payer goes, if anywhere. The sandbox is part of this site, whatever name the browser knows the site by; under that name this tab keeps its access. */
+export function wayToPay(order: Order): string | null {
+  const to = order.payment?.redirect_url;
+  if (!to) return null;
+  const { pathname } = new URL(to, location.href);
+  return order.test && pathname.startsWith("/sandbox/") ? pathname : to;
 }
 
 const attempt = (hold: string) => `usher-attempt ${hold}`;

@@ -1,7 +1,7 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import { ask, path, Problem, type Event, type Hold, type Order } from "../lib/api";
 import { minutesSeconds, money } from "../lib/format";
-import { attemptIsOver, attemptKey, rememberAccess, rememberOpenOrder } from "../lib/orders";
+import { attemptIsOver, attemptKey, rememberAccess, rememberOpenOrder, wayToPay } from "../lib/orders";
 import { Top, Trouble } from "../lib/page";
 import { seatName, type Layout } from "./plan";
 
@@ -53,7 +53,7 @@ export function Checkout({ event, layout, hold, now, ordered, lost }: Props) {
       if (order.access) rememberAccess(event.slug, order.id, order.access);
       const page = `/orders/${event.slug}/${order.id}${order.access ? `#access=${encodeURIComponent(order.access)}` : ""}`;
       ordered();
-      location.assign(order.payment?.redirect_url ?? page);
+      location.assign(wayToPay(order) ?? page);
     } catch (problem) {
       setBusy(false);
       if (!(problem instanceof Problem)) throw problem;

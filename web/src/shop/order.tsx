@@ -1,7 +1,7 @@
 import { useEffect, useState } from "preact/hooks";
 import { ask, path, Problem, type Order, type Ticket } from "../lib/api";
 import { minutesSeconds, money, plural } from "../lib/format";
-import { accessOf, orderIsOver } from "../lib/orders";
+import { accessOf, orderIsOver, wayToPay } from "../lib/orders";
 import { Top, Trouble } from "../lib/page";
 import { useNow } from "../lib/use";
 
@@ -98,6 +98,7 @@ function State({ order, event, cancel }: { order: Order; event: string; cancel: 
       );
     case "pending": {
       const left = Date.parse(order.expires_at) - now;
+      const pay = wayToPay(order);
       return (
         <section class="stack">
           <h1>{left <= 0 ? "The time to pay is over" : "Waiting for your payment"}</h1>
@@ -109,7 +110,7 @@ function State({ order, event, cancel }: { order: Order; event: string; cancel: 
           {left > 0 && <p>Your seats are kept for <span class="countdown" role="timer" aria-live="off">{minutesSeconds(left)}</span>.</p>}
           {left > 0 && (
             <div class="row">
-              {order.payment?.redirect_url && <a class="button primary" href={order.payment.redirect_url}>Pay now</a>}
+              {pay && <a class="button primary" href={pay}>Pay now</a>}
               <button class="button" type="button" onClick={cancel}>Cancel the order</button>
             </div>
           )}
