@@ -135,4 +135,17 @@ type Draw struct {
 	LobbySize  uint64 `json:"lobby_size"`
 	Seed       string `json:"seed"`
 	Algorithm  string `json:"algorithm"`
+	// BeaconSource is where Beacon came from, when a public randomness service gave it.
+	BeaconSource *BeaconSource `json:"beacon_source,omitempty"`
+}
+
+// BeaconSource is one round of a drand chain.
+type BeaconSource struct {
+	URL       string `json:"url" doc:"of the chain"`
+	Round     uint64 `json:"round"`
+	Signature string `json:"signature" doc:"hex; its SHA-256 is the beacon"`
+	// RoundAt is when the chain's schedule gives the round; nobody could know it before.
+	RoundAt time.Time `json:"round_at"`
+	// LobbyFixedAt is when the lobby's size was final.
+	LobbyFixedAt time.Time `json:"lobby_fixed_at"`
 }

@@ -2,11 +2,9 @@ package queue
 
 import (
 	"context"
-	"fmt"
 	"strconv"
 	"time"
 
-	"github.com/golang-jwt/jwt/v5"
 	"github.com/redis/go-redis/v9"
 
 	"usher/internal/telemetry"
@@ -315,22 +313,8 @@ func (l *Line) Return(ctx context.Context, t Token) (Place, error) {
 	return p, err
 }
 
-// Receipt is an EdDSA-signed JWT that proves number, epoch, commitment and time of a
-// place without being one.
-func (l *Line) Receipt(t Token) (string, error) {
-	kid, private := l.ring.PassKey()
-	token := jwt.NewWithClaims(jwt.SigningMethodEdDSA, jwt.MapClaims{
-		"iss": "usher-receipt", // no pass: its issuer differs
-		"sub": t.Room, "number": t.Number, "epoch": t.Epoch, "commitment": t.Commitment,
-		"joined_at": t.IssuedAt.Format(time.RFC3339Nano), "iat": t.IssuedAt.Unix(),
-	})
-	token.Header["kid"] = kid
-	signed, err := token.SignedString(private)
-	if err != nil {
-		return "", fmt.Errorf("sign receipt: %w", err)
-	}
-	return signed, nil
-}
+// Receipt is SignReceipt with this room's keys.
+func (l *Line) Receipt(t Token) (string, error) { return SignReceipt(l.ring, t) }
 
 // DrawRecord is the public record of the draw, once it is in force.
 func (l *Line) DrawRecord() (Draw, bool) {

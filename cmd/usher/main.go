@@ -35,14 +35,15 @@ type usageError struct{ error }
 func (e usageError) Unwrap() error { return e.error }
 
 type commands struct {
-	Gateway  gatewayCommand  `cmd:"" help:"Serve the public edge: pages, waiting rooms, limits, passes, proxy. Needs Redis."`
-	Booking  bookingCommand  `cmd:"" help:"Serve the core: catalogue, seats, orders, tickets, operators. Needs Redis and Postgres."`
-	Worker   workerCommand   `cmd:"" help:"Do asynchronous work: mail, expiry, refunds, the record of rooms. Needs Redis and Postgres."`
-	Migrate  migrateCommand  `cmd:"" help:"Bring the database to the newest schema; safe while older processes run."`
-	Dev      devCommand      `cmd:"" help:"Run all of it with a private redis-server and postgres and a demo sale."`
-	Keys     keysCommand     `cmd:"" help:"Make, rotate and list the private keys."`
-	Operator operatorCommand `cmd:"" help:"Manage the people who run events."`
-	Version  versionCommand  `cmd:"" help:"Tell the version."`
+	Gateway    gatewayCommand    `cmd:"" help:"Serve the public edge: pages, waiting rooms, limits, passes, proxy. Needs Redis."`
+	Booking    bookingCommand    `cmd:"" help:"Serve the core: catalogue, seats, orders, tickets, operators. Needs Redis and Postgres."`
+	Worker     workerCommand     `cmd:"" help:"Do asynchronous work: mail, expiry, refunds, the record of rooms. Needs Redis and Postgres."`
+	Migrate    migrateCommand    `cmd:"" help:"Bring the database to the newest schema; safe while older processes run."`
+	Dev        devCommand        `cmd:"" help:"Run all of it with a private redis-server and postgres and a demo sale."`
+	Keys       keysCommand       `cmd:"" help:"Make, rotate and list the private keys."`
+	Operator   operatorCommand   `cmd:"" help:"Manage the people who run events."`
+	VerifyDraw verifyDrawCommand `cmd:"" help:"Recompute a rank from public values and tell what can be said of the draw."`
+	Version    versionCommand    `cmd:"" help:"Tell the version."`
 }
 
 // process is what every command gets from outside.
