@@ -14,6 +14,9 @@
 //   - As root the servers run as the user postgres (else nobody) and reach their
 //     folder through a descriptor, so a root-only folder above it does no harm.
 //
+// [StartSentinel] and [StartCluster] run several servers that stand in for each other,
+// for tests of losses: they sync nothing, have no password, and end together.
+//
 // The folder is the authority on what was stored; nothing else is remembered.
 // A child that dies later closes [Server.Done]; nobody starts it again, the owner
 // decides. A folder in use is [ErrInUse]; a missing program is [ErrMissing].

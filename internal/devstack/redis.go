@@ -26,8 +26,13 @@ type RedisConfig struct {
 	// Port and Password of TCP; default a free one and a random one.
 	Port     int
 	Password string
+	// Open leaves the password out: for a replica set or cluster, whose members
+	// would all need it. Any user of this machine can come in.
+	Open bool
 	// Directives are further lines of redis.conf.
 	Directives []string
+
+	args []string // after the configuration file
 }
 
 // Redis is a running redis-server.
@@ -78,13 +83,16 @@ func StartRedis(ctx context.Context, cfg RedisConfig) (*Redis, error) {
 				return nil, err
 			}
 		}
-		if cfg.Password == "" {
+		if cfg.Password == "" && !cfg.Open {
 			cfg.Password = rand.Text()
 		}
 		lines = append(lines, fmt.Sprintf("port %d", cfg.Port), "bind 127.0.0.1", "requirepass "+quoteRedis(cfg.Password))
-		// The user is named because redis-cli sends an empty name as one.
-		r.TCPURL = fmt.Sprintf("redis://default:%s@127.0.0.1:%d/0", url.QueryEscape(cfg.Password), cfg.Port)
-		socket.User = url.UserPassword("", cfg.Password)
+		r.TCPURL = fmt.Sprintf("redis://127.0.0.1:%d/0", cfg.Port)
+		if !cfg.Open {
+			// The user is named because redis-cli sends an empty name as one.
+			r.TCPURL = fmt.Sprintf("redis://default:%s@127.0.0.1:%d/0", url.QueryEscape(cfg.Password), cfg.Port)
+			socket.User = url.UserPassword("", cfg.Password)
+		}
 	}
 	r.Config = cfg
 	lines = append(lines, cfg.Directives...)
@@ -95,7 +103,7 @@ func StartRedis(ctx context.Context, cfg RedisConfig) (*Redis, error) {
 
 	c := child{
 		name: "redis", folder: cfg.Folder, dir: dir, lock: lock,
-		args:   []string{filepath.Join(within(dir), "redis.conf")},
+		args:   append([]string{filepath.Join(within(dir), "redis.conf")}, cfg.args...),
 		polite: syscall.SIGTERM, death: syscall.SIGTERM,
 	}
 	r.Server, err = c.start(ctx, bin)

@@ -1,0 +1,50 @@
+package devstack
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+)
+
+func TestRedisSets(t *testing.T) {
+	t.Parallel()
+	for name, start := range map[string]func(context.Context, string) (*RedisSet, error){"sentinel": StartSentinel, "cluster": StartCluster} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+			defer cancel()
+			set, err := start(ctx, t.TempDir())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer set.Kill()
+			before, err := set.Owner(ctx, "k")
+			if err != nil {
+				t.Fatal(err)
+			}
+			client := before.client()
+			defer client.Close()
+			written := client.Pipeline()
+			written.Set(ctx, "k", "v", 0)
+			copies := written.Do(ctx, "WAIT", 1, 5000)
+			if _, err := written.Exec(ctx); err != nil || copies.Val() == int64(0) {
+				t.Fatalf("written to %v replicas: %v", copies.Val(), err)
+			}
+			before.Kill()
+			err = until(ctx, func() error {
+				after, err := set.Owner(ctx, "k")
+				if err == nil && after == before {
+					err = errors.New("nobody took over")
+				}
+				if err == nil {
+					err = after.do(ctx, "SET", "k", "w")
+				}
+				return err
+			})
+			if err != nil {
+				t.Fatalf("nobody took over: %v", err)
+			}
+		})
+	}
+}
