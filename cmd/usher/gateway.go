@@ -26,8 +26,9 @@ import (
 
 // edge are the settings of a gateway, in a process of its own or in dev.
 type edge struct {
-	TrustedProxies []netip.Prefix `placeholder:"CIDR,…" help:"Peers whose X-Forwarded-For and Forwarded are believed; default none."`
-	AllowedOrigins []string       `placeholder:"ORIGIN,…" help:"Web origins besides a host's own that may open WebSockets."`
+	TrustedProxies    []netip.Prefix `placeholder:"CIDR,…" help:"Peers whose X-Forwarded-For and Forwarded are believed; default none."`
+	AllowedOrigins    []string       `placeholder:"ORIGIN,…" help:"Web origins besides a host's own that may open WebSockets."`
+	RedisWaitReplicas int            `default:"0" placeholder:"N" help:"How many Redis replicas must know of a place before it is given; with fewer, joining answers 503."`
 	configFlag
 }
 
@@ -104,7 +105,7 @@ func (e edge) build(st *stores, log *slog.Logger, bookingURL *url.URL) (*builtGa
 	// The hall is made before the gateway that measures the origins.
 	var origin atomic.Pointer[gateway.Server]
 	hall, err := queue.NewHall(queue.Config{
-		Redis: st.redis, Ring: st.ring, Log: log,
+		Redis: st.redis, Ring: st.ring, Log: log, WaitReplicas: e.RedisWaitReplicas,
 		OriginStatus: func(name string) queue.OriginStatus {
 			if server := origin.Load(); server != nil {
 				return server.OriginStatus(name)
