@@ -119,6 +119,7 @@ func (s *Server) rawCalls() []rawCall {
 		{"GET", room("/place"), "get-place", "Where one stands; Retry-After says when to ask again", map[int]reflect.Type{200: place}, []int{404, 410, 429, 503}, s.withPlace(s.getPlace)},
 		{"DELETE", room("/place"), "leave", "Leave the line", map[int]reflect.Type{204: none}, []int{404, 410, 503}, s.withPlace(s.deletePlace)},
 		{"POST", room("/place/return"), "return", "Come back after a missed call", map[int]reflect.Type{200: place}, []int{404, 410, 503}, s.withPlace(s.postReturn)},
+		{"POST", room("/place/extend"), "extend-call", "As much time again to claim, once a call", map[int]reflect.Type{200: place}, []int{404, 409, 410, 503}, s.withPlace(s.postExtend)},
 		{"GET", room("/place/ws"), "place-websocket", "WebSocket (usher.v1): a Place at once and on every change", map[int]reflect.Type{101: none}, []int{403, 404, 410, 426, 429, 503}, s.room(s.getSocket)},
 		{"GET", room("/place/events"), "place-events", "The same documents as Server-Sent Events", map[int]reflect.Type{200: none}, []int{404, 410, 503}, s.withPlace(s.getEvents)},
 		{"GET", room("/place/receipt"), "get-receipt", "A signed receipt of one's number", map[int]reflect.Type{200: reflect.TypeFor[receipt]()}, []int{404, 410}, s.withPlace(s.getReceipt)},

@@ -264,13 +264,13 @@ func digestOf(p queue.Place) uint64 {
 		phase                           queue.Phase
 		state                           queue.State
 		rank, position, waiting         uint64
-		ranked                          bool
+		ranked, extendable              bool
 		progress                        float64
 		eta                             queue.Band
 		message                         string
 		callExpires, passExpires, opens int64
 	}
-	c := content{phase: p.Phase, state: p.State, waiting: p.Waiting, progress: p.Progress}
+	c := content{phase: p.Phase, state: p.State, waiting: p.Waiting, progress: p.Progress, extendable: p.CallExtendable}
 	if p.Rank != nil {
 		c.rank, c.ranked = *p.Rank, true
 	}

@@ -30,6 +30,7 @@ func appendPlace(b []byte, p *queue.Place) []byte {
 		b = append(strconv.AppendInt(append(b, `,"high":`...), int64(p.ETA.High), 10), '}')
 	}
 	b = appendTime(append(b, `,"call_expires_at":`...), p.CallExpiresAt)
+	b = strconv.AppendBool(append(b, `,"call_extendable":`...), p.CallExtendable)
 	b = appendTime(append(b, `,"pass_expires_at":`...), p.PassExpiresAt)
 	b = append(b, `,"message":`...)
 	if p.Message == nil {

@@ -18,7 +18,7 @@ func TestAppendPlaceIsWhatJSONWouldWrite(t *testing.T) {
 	full := queue.Place{
 		Room: "gala-2", Epoch: "01a20cc0-f851-708c-b1ef-5093dfb01541", Number: n, Phase: queue.Open, State: queue.Waiting,
 		Rank: &n, Position: &n, Ahead: &zero, Waiting: n, Progress: 0.0000125, ETA: &queue.Band{Low: 3, High: 90},
-		CallExpiresAt: &at, PassExpiresAt: &at, Message: &message, JoinedAt: at, LobbyAt: &at, OpensAt: &at, Now: at,
+		CallExpiresAt: &at, CallExtendable: true, PassExpiresAt: &at, Message: &message, JoinedAt: at, LobbyAt: &at, OpensAt: &at, Now: at,
 	}
 	fields := reflect.ValueOf(full)
 	for i := range fields.NumField() {

@@ -85,6 +85,8 @@ func roomProblem(err error) *problem.Problem {
 		return problem.New(http.StatusConflict, "room-closed", "The waiting room is closed.")
 	case errors.Is(err, queue.ErrNotCalled):
 		return problem.New(http.StatusConflict, "not-called", "It is not your turn yet.")
+	case errors.Is(err, queue.ErrExtended):
+		return problem.New(http.StatusConflict, "already-extended", "This call was extended already.")
 	case errors.Is(err, queue.ErrLapsed):
 		return placeLapsed()
 	case errors.As(err, &away):
@@ -247,6 +249,15 @@ func (s *Server) postReturn(w http.ResponseWriter, r *http.Request, v *visit, li
 	}
 	if p.State == queue.Lapsed {
 		problem.Write(w, r, placeLapsed())
+		return
+	}
+	writeBody(w, http.StatusOK, appendPlace(make([]byte, 0, 1024), &p))
+}
+
+func (s *Server) postExtend(w http.ResponseWriter, r *http.Request, v *visit, line *queue.Line, t queue.Token) {
+	p, err := line.Extend(r.Context(), t)
+	if err != nil {
+		problem.Write(w, r, s.refusal(r, "extend a call", err))
 		return
 	}
 	writeBody(w, http.StatusOK, appendPlace(make([]byte, 0, 1024), &p))

@@ -298,3 +298,24 @@ func TestRedisAway(t *testing.T) {
 		t.Errorf("asked for a place: %d %s", a.status, a.body)
 	}
 }
+
+func TestExtendACall(t *testing.T) {
+	t.Parallel()
+	s := open(t)
+	line := s.set("gala", `{"capacity":1}`)
+	first, second := s.visitor(), s.visitor()
+	const extend = "/api/v1/rooms/gala/place/extend"
+	first.want(404, "no-place", "POST", extend, "")
+	first.join("gala")
+	second.join("gala")
+	until(t, line, "the first is called", func() bool { return line.View().Live().Called == 1 })
+	second.want(409, "not-called", "POST", extend, "")
+	before := decode[queue.Place](t, first.want(200, "", "GET", "/api/v1/rooms/gala/place", ""))
+	after := decode[queue.Place](t, first.want(200, "", "POST", extend, ""))
+	if !before.CallExtendable || after.CallExtendable || after.State != queue.Called || after.CallExpiresAt.Sub(*before.CallExpiresAt) < 119*time.Second {
+		t.Errorf("extended from %+v to %+v", before, after)
+	}
+	first.want(409, "already-extended", "POST", extend, "")
+	first.want(200, "", "POST", "/api/v1/rooms/gala/pass", "")
+	first.want(409, "not-called", "POST", extend, "")
+}

@@ -10,6 +10,7 @@ var (
 	ErrNotOpen   = errors.New("the room is not open yet")
 	ErrClosed    = errors.New("the room is closed")
 	ErrNotCalled = errors.New("the place is not called")
+	ErrExtended  = errors.New("the call was extended before")
 	ErrLapsed    = errors.New("the place has lapsed")
 )
 

@@ -37,7 +37,8 @@ var keyNames = []string{
 	"lobby:left",
 	"settings", // JSON
 	"tmp:2",
-	"cleared", // in the quiet time: who counts no longer, for some gateway
+	"cleared",  // in the quiet time: who counts no longer, for some gateway
+	"extended", // sorted set: ranks whose open call was extended, by expiry on the room's clock
 }
 
 // keysOf returns all keys of a room.

@@ -35,6 +35,7 @@ type modelPlace struct {
 	till     int64  // room time for admitted, else clock
 	once     bool
 	recalled bool
+	extended bool
 	live     bool
 	counted  bool
 	marked   int // slot
@@ -142,7 +143,7 @@ func (m *model) recall(n int) (made int) {
 			continue
 		}
 		if p.live {
-			p.state, p.till, p.recalled = "called", m.clock+m.callTTL, true
+			p.state, p.till, p.recalled, p.extended = "called", m.clock+m.callTTL, true, false
 			made++
 		} else {
 			p.state = "lapsed"
@@ -207,6 +208,23 @@ func (m *model) claim(i int) error {
 	}
 	p.state, p.till = "admitted", m.now+m.ttl
 	m.admitted++
+	return nil
+}
+
+func (m *model) extend(i int) error {
+	m.turn()
+	m.expire()
+	p := m.places[i]
+	switch {
+	case p.state == "lapsed" || p.state == "left":
+		return ErrLapsed
+	case p.state != "called":
+		return ErrNotCalled
+	case p.extended:
+		return ErrExtended
+	}
+	p.extended = true
+	p.till += m.callTTL
 	return nil
 }
 
@@ -395,6 +413,17 @@ func TestRoomAgainstAPlainModel(t *testing.T) {
 				}
 				m.pending[g][i] = true
 				m.look(i)
+			},
+			"extend": func(r *rapid.T) {
+				g, i := gateway(), one()
+				want := m.extend(i)
+				_, err := lines[g].Extend(ctx, tokens[i])
+				if !errors.Is(err, want) {
+					r.Fatalf("extend %d: %v, the model says %v", i, err, want)
+				}
+				if err == nil {
+					m.pending[g][i] = true
+				}
 			},
 			"release": func(r *rapid.T) {
 				i := one()

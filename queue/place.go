@@ -57,12 +57,14 @@ type Place struct {
 	Progress      float64    `json:"progress" minimum:"0" maximum:"1"`
 	ETA           *Band      `json:"eta_s"`
 	CallExpiresAt *time.Time `json:"call_expires_at"`
-	PassExpiresAt *time.Time `json:"pass_expires_at"`
-	Message       *string    `json:"message"`
-	JoinedAt      time.Time  `json:"joined_at"`
-	LobbyAt       *time.Time `json:"lobby_at"`
-	OpensAt       *time.Time `json:"opens_at"`
-	Now           time.Time  `json:"now"`
+	// CallExtendable tells that the call can still be extended, once.
+	CallExtendable bool       `json:"call_extendable"`
+	PassExpiresAt  *time.Time `json:"pass_expires_at"`
+	Message        *string    `json:"message"`
+	JoinedAt       time.Time  `json:"joined_at"`
+	LobbyAt        *time.Time `json:"lobby_at"`
+	OpensAt        *time.Time `json:"opens_at"`
+	Now            time.Time  `json:"now"`
 }
 
 // Session is what a claimed call gives: Issued is the time of this claim, Expires

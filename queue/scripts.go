@@ -20,6 +20,7 @@ var (
 	placesScript    = script("places")
 	returnScript    = script("return")
 	claimScript     = script("claim")
+	extendScript    = script("extend")
 	leaveScript     = script("leave")
 	releaseScript   = script("release")
 	configureScript = script("configure")

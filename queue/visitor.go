@@ -173,8 +173,10 @@ func (v *View) standing(t Token, word string, until time.Time) Place {
 		return v.place(t, Called, time.Time{})
 	}
 	switch word {
-	case "called":
-		return v.place(t, Called, until)
+	case "called", "extended":
+		p := v.place(t, Called, until)
+		p.CallExtendable = word == "called"
+		return p
 	case "missed", "absent":
 		return v.place(t, Missed, until)
 	}
@@ -311,6 +313,39 @@ func (l *Line) Return(ctx context.Context, t Token) (Place, error) {
 	}
 	p, _, err := l.Place(ctx, t)
 	return p, err
+}
+
+// Extend gives a called place as much time again to claim, once a call. Errors:
+// ErrExtended, ErrNotCalled, ErrLapsed, *Unavailable.
+func (l *Line) Extend(ctx context.Context, t Token) (Place, error) {
+	v, err := l.current(ctx, t)
+	if err != nil {
+		return Place{}, err
+	}
+	switch {
+	case t.Epoch < v.epoch:
+		return Place{}, ErrLapsed
+	case !v.ranked():
+		return Place{}, ErrNotCalled
+	}
+	asking, cancel := context.WithTimeout(ctx, callTime)
+	defer cancel()
+	word, err := extendScript.Run(asking, l.rdb, l.keys, l.now(), t.Epoch, v.rank(t.Number), l.ring.SessionID(l.room, t.Epoch, t.Number)).Text()
+	if err != nil {
+		return Place{}, &Unavailable{RetryAfter: retryAfter, Cause: err}
+	}
+	switch word {
+	case "ok":
+		p, _, err := l.Place(ctx, t)
+		return p, err
+	case "again":
+		return Place{}, ErrExtended
+	case "not-called":
+		return Place{}, ErrNotCalled
+	case "lapsed", "epoch":
+		return Place{}, ErrLapsed
+	}
+	return Place{}, &Unavailable{RetryAfter: retryAfter, Cause: errNoRoom}
 }
 
 // Receipt is SignReceipt with this room's keys.

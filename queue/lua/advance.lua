@@ -133,8 +133,14 @@ if num('returning') > 0 then
   local i = call('BITPOS', K.returning, 1)
   if i >= 0 then safe = min(safe, num('base') + i) end
 end
+local EXTENDED = 4000 -- so many are looked at; one beyond may lapse where it would be missed
 local shift = floor((safe - num('base')) / 64) * 8
-if not quiet(now) and shift >= 8192 and shift * 8 >= (num('next') - num('base')) / 2 then
+if quiet(now) or shift * 8 < (num('next') - num('base')) / 2 then shift = 0 end
+if shift >= 8192 then
+  for _, rank in ipairs(call('ZRANGE', K.extended, 0, EXTENDED)) do safe = min(safe, tonumber(rank)) end
+  shift = floor((safe - num('base')) / 64) * 8
+end
+if shift >= 8192 then
   for i = 2, 12 do
     local rest = call('GETRANGE', KEYS[i], shift, -1)
     if #rest > 0 then call('SET', KEYS[i], rest) else call('UNLINK', KEYS[i]) end

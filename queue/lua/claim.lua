@@ -17,8 +17,7 @@ if name == 'lapsed' or name == 'left' then
   return { 'lapsed' }
 end
 if name == 'called' then
-  if call('ZREM', K.recalls, rank_text(rank)) == 0 then put_bit(K.called, rank, 0) end
-  add('open', -1)
+  answered(rank)
 elseif p == 'bypass' then
   -- Everyone is admitted: the place leaves the line, whatever it waited for.
   local key, b = K[name], find(K.absent, rank)

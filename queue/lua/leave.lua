@@ -24,8 +24,7 @@ elseif name == 'returning' then
   put_bit(K.returning, rank, 0)
   add('returning', -1)
 elseif name == 'called' then
-  if call('ZREM', K.recalls, rank_text(rank)) == 0 then put_bit(K.called, rank, 0) end
-  add('open', -1)
+  answered(rank)
 elseif b then
   shrink(K[name], b)
   add('missed', -1)

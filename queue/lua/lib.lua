@@ -14,6 +14,7 @@ local K = {
   calls = KEYS[13], absent = KEYS[14], missed = KEYS[15], recalls = KEYS[16], sessions = KEYS[17], tmp = KEYS[18],
   changes = KEYS[19], seconds = KEYS[20], minutes = KEYS[21],
   lobby_counted = KEYS[22], lobby_live = KEYS[23], lobby_left = KEYS[24], settings = KEYS[25], tmp2 = KEYS[26], cleared = KEYS[27],
+  extended = KEYS[28],
 }
 local call = redis.call
 local floor, min, max = math.floor, math.min, math.max
@@ -253,6 +254,19 @@ local function expire(now)
     add('open', -#late)
     add('lapsed_total', #late)
   end
+  local longer = call('ZRANGEBYSCORE', K.extended, '-inf', int(clock), 'WITHSCORES', 'LIMIT', 0, EXPIRIES)
+  for i = 1, #longer, 2 do
+    local rank, till = tonumber(longer[i]), tonumber(longer[i + 1])
+    call('ZREM', K.extended, longer[i])
+    add('open', -1)
+    if rank < num('base') or bit_of(K.once, rank) == 1 then
+      add('lapsed_total', 1)
+    else
+      put_bit(K.expired, rank, 1)
+      call('ZADD', K.missed, 0, batch(rank + 1, rank, 1, till + num('return_window')))
+      add('missed', 1)
+    end
+  end
   local over = min(EXPIRIES, call('ZCOUNT', K.sessions, '-inf', int(now)))
   if over > 0 then call('ZPOPMIN', K.sessions, over) end
 end
@@ -294,10 +308,11 @@ local function standing(now, rank, session)
     if till > now then return 'admitted', till end
     return 'lapsed', 0
   end
-  till = call('ZSCORE', K.recalls, rank_text(rank))
+  till = call('ZSCORE', K.extended, rank_text(rank)) or call('ZSCORE', K.recalls, rank_text(rank))
   if till then
     if tonumber(till) > clock then return 'called', now + till - clock end
-    return 'lapsed', 0
+    if rank < num('base') or bit_of(K.once, rank) == 1 then return 'lapsed', 0 end
+    return 'missed', now -- expires with one of the next runs
   end
   if rank < num('base') or bit_of(K.claimed, rank) == 1 then return 'lapsed', 0 end
   if bit_of(K.left, rank) == 1 then return 'left', 0 end
@@ -314,6 +329,12 @@ local function standing(now, rank, session)
   local b = find(key, rank)
   if b and b.till > clock then return name, now + b.till - clock, b end
   return 'lapsed', 0
+end
+
+-- answered takes back an open call that is claimed or left.
+local function answered(rank)
+  add('open', -1)
+  if call('ZREM', K.recalls, rank_text(rank)) + call('ZREM', K.extended, rank_text(rank)) == 0 then put_bit(K.called, rank, 0) end
 end
 
 -- come_back puts a missed place among the returning.
