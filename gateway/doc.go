@@ -38,6 +38,10 @@
 //   - origin: requests to protected paths, a session, over all gateways: 300 at once
 //     (a page with all its parts), then ten a second. One pass cannot feed a hundred bots.
 //
+// Joins and origin are kept in Redis, and leased: each gateway lets a key pass a fiftieth
+// of the burst (four joins, six requests) before it asks, and then charges all of it. So a
+// crowd of strangers costs Redis nothing here, and n gateways overshoot by 4n joins at most.
+//
 // # Push
 //
 // A WebSocket belongs to a shard of its room; the shard is its only writer and never

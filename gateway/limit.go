@@ -26,11 +26,11 @@ type Limits struct {
 	// Visitor is what one place or session may ask for, a process. Default 20 a
 	// second, 100 at once.
 	Visitor ratelimit.Quota
-	// Joins are the new places of one client prefix, all gateways together. Default
-	// 120 a minute, 200 at once.
+	// Joins are the new places of one client prefix, all gateways together, but for a
+	// fiftieth of the burst that each may let pass unasked. Default 120 a minute, 200 at once.
 	Joins ratelimit.Quota
-	// Origin is what one session may ask of protected paths, all gateways together.
-	// Default 600 a minute, 300 at once.
+	// Origin is what one session may ask of protected paths, all gateways together, but
+	// for a fiftieth of the burst as above. Default 600 a minute, 300 at once.
 	Origin ratelimit.Quota
 }
 
@@ -71,8 +71,8 @@ type limiter struct {
 	visit   *ratelimit.Local[netip.Prefix]
 	visitor *ratelimit.Local[holder]
 
-	shared        *ratelimit.Redis
-	joins, origin ratelimit.Policy
+	joins  *ratelimit.Leased[netip.Prefix]
+	origin *ratelimit.Leased[holder]
 	// What stands in for the shared store while Redis is away.
 	localJoins  *ratelimit.Local[netip.Prefix]
 	localOrigin *ratelimit.Local[holder]
@@ -87,10 +87,12 @@ const awayTime = time.Second
 
 func newLimiter(l Limits, rdb redis.UniversalClient, log *slog.Logger) *limiter {
 	joins, origin := ratelimit.Policy{Name: "joins", Quota: l.Joins}, ratelimit.Policy{Name: "origin", Quota: l.Origin}
+	shared := ratelimit.NewRedis(rdb)
 	return &limiter{
-		visit:   ratelimit.NewLocal[netip.Prefix](ratelimit.Policy{Name: "visit", Quota: l.Visit}, maxPrefixes),
-		visitor: ratelimit.NewLocal[holder](ratelimit.Policy{Name: "visitor", Quota: l.Visitor}, maxHolders),
-		shared:  ratelimit.NewRedis(rdb), joins: joins, origin: origin,
+		visit:       ratelimit.NewLocal[netip.Prefix](ratelimit.Policy{Name: "visit", Quota: l.Visit}, maxPrefixes),
+		visitor:     ratelimit.NewLocal[holder](ratelimit.Policy{Name: "visitor", Quota: l.Visitor}, maxHolders),
+		joins:       ratelimit.NewLeased(shared, joins, maxPrefixes, netip.Prefix.String),
+		origin:      ratelimit.NewLeased(shared, origin, maxHolders, func(h holder) string { return h.room + " " + h.id }),
 		localJoins:  ratelimit.NewLocal[netip.Prefix](joins, maxPrefixes),
 		localOrigin: ratelimit.NewLocal[holder](origin, maxHolders),
 		log:         log,
@@ -108,34 +110,26 @@ func (l *limiter) arrive(w http.ResponseWriter, v *visit, now time.Time) *proble
 
 // join charges a new place to the prefix it came from.
 func (l *limiter) join(ctx context.Context, w http.ResponseWriter, v *visit, now time.Time) *problem.Problem {
-	d, ok := l.ask(ctx, l.joins, v.prefix.String(), now)
-	if !ok {
-		d = l.localJoins.Take(v.prefix, now)
-	}
-	return settle(w, l.joins, d)
+	return settle(w, l.joins.Policy(), ask(ctx, l, l.joins, l.localJoins, v.prefix, now))
 }
 
 // protected charges a request to a protected path to its session.
 func (l *limiter) protected(ctx context.Context, w http.ResponseWriter, v *visit, now time.Time) *problem.Problem {
-	d, ok := l.ask(ctx, l.origin, v.holder.room+" "+v.holder.id, now)
-	if !ok {
-		d = l.localOrigin.Take(v.holder, now)
-	}
-	return settle(w, l.origin, d)
+	return settle(w, l.origin.Policy(), ask(ctx, l, l.origin, l.localOrigin, v.holder, now))
 }
 
-// ask asks the shared store; false when it is away.
-func (l *limiter) ask(ctx context.Context, p ratelimit.Policy, key string, now time.Time) (ratelimit.Decision, bool) {
+// ask asks the quota of all gateways, and this one's own while Redis is away.
+func ask[K comparable](ctx context.Context, l *limiter, leased *ratelimit.Leased[K], local *ratelimit.Local[K], key K, now time.Time) ratelimit.Decision {
 	if now.UnixMilli() < l.away.Load() {
-		return ratelimit.Decision{}, false
+		return local.Take(key, now)
 	}
-	d, err := l.shared.Take(ctx, p, key, 1)
+	d, err := leased.Take(ctx, key, now)
 	if err != nil {
 		l.away.Store(now.Add(awayTime).UnixMilli())
-		l.log.WarnContext(ctx, "limits are local: Redis does not answer", "policy", p.Name, "error", err)
-		return ratelimit.Decision{}, false
+		l.log.WarnContext(ctx, "limits are local: Redis does not answer", "policy", leased.Policy().Name, "error", err)
+		return local.Take(key, now)
 	}
-	return d, true
+	return d
 }
 
 type outcomes struct{ allowed, denied prometheus.Counter }

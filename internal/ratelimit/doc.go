@@ -6,7 +6,8 @@
 // Redis' own clock in one script call, and callers that arrive while a round
 // trip is under way share the next one. Local is one process' own estimate, a
 // golang.org/x/time/rate bucket a key in a table of fixed size; it costs no round
-// trip and is what stands when Redis is away.
+// trip and is what stands when Redis is away. Leased stands between: Redis is asked
+// for a key only once it has come a few times, with a bounded overshoot.
 //
 // Who is authoritative: Redis for what it holds. Local knows only its own
 // process, so n gateways together let pass at most n times its quota.
