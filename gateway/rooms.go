@@ -120,6 +120,7 @@ func (s *Server) join(w http.ResponseWriter, r *http.Request, v *visit, line *qu
 	if err != nil {
 		return queue.Token{}, s.refusal(r, "join", err)
 	}
+	t.Phone = fromPhone(r)
 	return t, nil
 }
 

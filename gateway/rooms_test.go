@@ -319,3 +319,28 @@ func TestExtendACall(t *testing.T) {
 	first.want(200, "", "POST", "/api/v1/rooms/gala/pass", "")
 	first.want(409, "not-called", "POST", extend, "")
 }
+
+func TestPlacesOfPhones(t *testing.T) {
+	t.Parallel()
+	s := open(t)
+	s.set("gala", `{"phone_presence_ttl_s":300}`)
+	for agent, c := range map[string]struct {
+		hint  string
+		phone bool
+	}{
+		"Mozilla/5.0 (iPhone; CPU iPhone OS 19_0 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/19.0 Mobile/15E148 Safari/604.1": {"", true},
+		"Mozilla/5.0 (Linux; Android 16) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.0.0 Safari/537.36":                                   {"", true},
+		"Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.0.0 Safari/537.36":                                   {"?0", false},
+		"Mozilla/5.0 (X11; Linux x86_64; rv:145.0) Gecko/20100101 Firefox/145.0":                                                                  {"", false},
+		"reduced": {"?1", true},
+	} {
+		header := []string{"User-Agent", agent}
+		if c.hint != "" {
+			header = append(header, "Sec-CH-UA-Mobile", c.hint)
+		}
+		a := decode[joined](t, s.visitor().want(201, "", "POST", "/api/v1/rooms/gala/places", "", header...))
+		if token, err := queue.OpenToken(s.ring, a.Token); err != nil || token.Phone != c.phone {
+			t.Errorf("%s: phone %v, %v", agent, token.Phone, err)
+		}
+	}
+}

@@ -34,6 +34,29 @@ func (b *bitset) add(rank uint64) {
 	}
 }
 
+func (b *bitset) has(rank uint64) bool {
+	if rank < b.base {
+		return false
+	}
+	w := (rank - b.base) / 64
+	return w < uint64(len(b.words)) && b.words[w]>>(63-(rank-b.base)%64)&1 == 1
+}
+
+// common is the bytes of what b and c, of the same base, share; empty for nothing.
+func (b *bitset) common(c *bitset) []byte {
+	n := min(len(b.words), len(c.words))
+	shared := bitset{base: b.base, words: make([]uint64, n)}
+	any := uint64(0)
+	for i := range n {
+		shared.words[i] = b.words[i] & c.words[i]
+		any |= shared.words[i]
+	}
+	if any == 0 {
+		return nil
+	}
+	return shared.bytes()
+}
+
 // each visits the members in order.
 func (b *bitset) each(visit func(rank uint64)) {
 	for i, w := range b.words {

@@ -145,7 +145,7 @@ func (s Settings) flat() []any {
 		"method", string(s.Method), "mode", string(s.State),
 		"lobby_at", at(s.LobbyAt), "opens_at", at(s.OpensAt), "closes_at", at(s.ClosesAt),
 		"pace", s.PacePerMin, "capacity", s.Capacity, "session_ttl", s.SessionTTL * 1000, "call_ttl", s.CallTTL * 1000,
-		"return_window", s.ReturnWindow * 1000, "presence_ttl", s.PresenceTTL * 1000, "beacon", s.Beacon,
+		"return_window", s.ReturnWindow * 1000, "presence_ttl", s.PresenceTTL * 1000, "phone_ttl", max(s.PhonePresenceTTL, s.PresenceTTL) * 1000, "beacon", s.Beacon,
 	}
 }
 

@@ -39,6 +39,9 @@ var keyNames = []string{
 	"tmp:2",
 	"cleared",  // in the quiet time: who counts no longer, for some gateway
 	"extended", // sorted set: ranks whose open call was extended, by expiry on the room's clock
+	"phones:0", // presence of phones, which lasts longer
+	"phones:1",
+	"lobby:phones",
 }
 
 // keysOf returns all keys of a room.

@@ -19,8 +19,10 @@ type marks struct {
 	pending bitset
 	// recent and older hold what was sent in this half of a presence time and the one before.
 	recent, older bitset
-	turned        time.Time
-	sentAt        time.Time
+	// phones are all that were ever seen here, and are not before the base.
+	phones bitset
+	turned time.Time
+	sentAt time.Time
 }
 
 // again makes everything that was sent pending.
@@ -34,10 +36,10 @@ func (m *marks) again() {
 // follow makes the sets fit v: another epoch empties them, a draw turns numbers into
 // ranks, a new base drops what is before it.
 func (m *marks) follow(v *View) {
-	sets := []*bitset{&m.pending, &m.recent, &m.older}
+	sets := []*bitset{&m.pending, &m.recent, &m.older, &m.phones}
 	if m.epoch != v.epoch {
 		*m = marks{epoch: v.epoch, numbers: v.numbers(), turned: v.now}
-		sets = []*bitset{&m.pending, &m.recent, &m.older}
+		sets = []*bitset{&m.pending, &m.recent, &m.older, &m.phones}
 	}
 	if m.numbers && !v.numbers() {
 		m.numbers = false
@@ -76,10 +78,13 @@ func (l *Line) seen(v *View, t Token) {
 	if l.marks.epoch != v.epoch || l.marks.numbers != v.numbers() {
 		l.marks.follow(v)
 	}
-	if v.numbers() {
-		l.marks.pending.add(t.Number)
-	} else {
-		l.marks.pending.add(v.rank(t.Number))
+	rank := t.Number
+	if !v.numbers() {
+		rank = v.rank(t.Number)
+	}
+	l.marks.pending.add(rank)
+	if t.Phone && v.phoneMillis > v.presenceMillis {
+		l.marks.phones.add(rank)
 	}
 }
 
@@ -115,8 +120,15 @@ func (l *Line) pendingMarks(v *View) *batch {
 	}
 	b.args = []any{b.epoch, space, v.base}
 	if !bulk {
-		b.args = append(b.args, "few")
-		b.set.each(func(rank uint64) { b.args = append(b.args, rank) })
+		phones, others := []any{}, []any{}
+		b.set.each(func(rank uint64) {
+			if m.phones.has(rank) {
+				phones = append(phones, rank)
+			} else {
+				others = append(others, rank)
+			}
+		})
+		b.args = append(append(append(b.args, "few", len(phones)), phones...), others...)
 		return b
 	}
 	m.sentAt = time.Now()
@@ -131,7 +143,7 @@ func (l *Line) pendingMarks(v *View) *batch {
 		})
 		counts = set.bytes()
 	}
-	b.args = append(b.args, "bulk", b.set.bytes(), counts)
+	b.args = append(b.args, "bulk", b.set.bytes(), counts, b.set.common(&m.phones))
 	return b
 }
 

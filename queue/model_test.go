@@ -20,6 +20,8 @@ import (
 type model struct {
 	now, time, clock, ptime, slotEnds int64
 	slot                              int
+	phoneSlot                         int
+	phoneEnds, phonePresence          int64
 	bucket, credit                    int64
 	pace, capacity                    int64
 	ttl, callTTL, window, presence    int64
@@ -39,6 +41,8 @@ type modelPlace struct {
 	live     bool
 	counted  bool
 	marked   int // slot
+	phone    bool
+	heldBy   int // phone slot
 	taken    bool
 }
 
@@ -94,6 +98,9 @@ func (m *model) tick(gateway int, admit int) (made int) {
 	for i := range m.pending[gateway] {
 		if m.places[i].state != "left" && !m.places[i].taken {
 			m.mark(m.places[i])
+			if m.places[i].phone && m.phonePresence > m.presence {
+				m.places[i].heldBy = m.phoneSlot
+			}
 		}
 	}
 	clear(m.pending[gateway])
@@ -103,8 +110,12 @@ func (m *model) tick(gateway int, admit int) (made int) {
 		length := max(1, m.presence/2)
 		m.slot += int(min(3, 1+(m.ptime-m.slotEnds)/length))
 		m.slotEnds = m.ptime + length
+		if m.ptime >= m.phoneEnds {
+			m.phoneSlot += int(min(2, 1+(m.ptime-m.phoneEnds)/m.phonePresence))
+			m.phoneEnds = m.ptime + m.phonePresence
+		}
 		for _, p := range m.places {
-			p.live = p.live && p.marked >= m.slot-2
+			p.live = p.live && (p.marked >= m.slot-2 || p.heldBy >= m.phoneSlot-1)
 			p.counted = p.counted && p.live
 		}
 	}
@@ -235,7 +246,7 @@ func (m *model) leave(i int) {
 	if p.state == "admitted" || p.state == "lapsed" || p.state == "left" {
 		return
 	}
-	p.state, p.live, p.counted, p.marked = "left", false, false, -9
+	p.state, p.live, p.counted, p.marked, p.heldBy = "left", false, false, -9, -9
 	m.left++
 }
 
@@ -295,12 +306,15 @@ func TestRoomAgainstAPlainModel(t *testing.T) {
 			now: start.UnixMilli(), time: start.UnixMilli(), bucket: 60_000,
 			pace: rapid.SampledFrom([]int64{0, 20, 60, 600}).Draw(r, "pace"), capacity: rapid.Int64Range(0, 8).Draw(r, "capacity"),
 			ttl: seconds("session ttl", 3, 20, 60), callTTL: seconds("call ttl", 2, 5, 30), window: seconds("window", 0, 4, 20),
-			presence: seconds("presence", 2, 4, 20), pending: [2]map[int]bool{{}, {}},
+			presence: seconds("presence", 2, 4, 20), phonePresence: seconds("phones' presence", 1, 10, 60), pending: [2]map[int]bool{{}, {}},
 		}
 		made := make(chan error, 1)
+		ownPhonePresence := int(m.phonePresence / 1000)
+		m.phonePresence = max(m.phonePresence, m.presence)
 		go func() {
 			_, _, err := hall.Configure(ctx, name, Patch{
-				PacePerMin: opt(int(m.pace)), Capacity: opt(int(m.capacity)), SessionTTL: opt(int(m.ttl / 1000)), CallTTL: opt(int(m.callTTL / 1000)),
+				PhonePresenceTTL: opt(ownPhonePresence),
+				PacePerMin:       opt(int(m.pace)), Capacity: opt(int(m.capacity)), SessionTTL: opt(int(m.ttl / 1000)), CallTTL: opt(int(m.callTTL / 1000)),
 				ReturnWindow: opt(int(m.window / 1000)), PresenceTTL: opt(int(m.presence / 1000)),
 			}, Actor{})
 			made <- err
@@ -359,7 +373,8 @@ func TestRoomAgainstAPlainModel(t *testing.T) {
 						r.Fatal(err)
 					}
 					m.turn()
-					p := &modelPlace{state: "waiting", counted: true}
+					tok.Phone = rapid.Bool().Draw(r, "phone")
+					p := &modelPlace{state: "waiting", counted: true, phone: tok.Phone, heldBy: -9}
 					m.mark(p)
 					m.places = append(m.places, p)
 					tokens = append(tokens, tok)

@@ -55,16 +55,20 @@ type Settings struct {
 	Capacity int `json:"capacity"`
 	// SessionTTL is how long a pass is good; CallTTL how long a call waits for its
 	// claim; ReturnWindow how long a missed place may come back; PresenceTTL after
-	// what silence a place counts as absent. Changes apply to what begins later.
-	SessionTTL   int       `json:"session_ttl_s"`
-	CallTTL      int       `json:"call_ttl_s"`
-	ReturnWindow int       `json:"return_window_s"`
-	PresenceTTL  int       `json:"presence_ttl_s"`
-	Method       Method    `json:"method" enum:"fifo,draw"`
-	State        Mode      `json:"state" enum:"auto,open,paused,closed,bypass"`
-	Message      *string   `json:"message"`
-	Beacon       string    `json:"beacon"`
-	Protect      []Protect `json:"protect"`
+	// what silence a place counts as absent, and PhonePresenceTTL the same of one that was
+	// given to a phone, which sleeps with its screen: where it is longer, such a place
+	// counts as present for that time, and no more than twice that. Changes apply to what
+	// begins later.
+	SessionTTL       int       `json:"session_ttl_s"`
+	CallTTL          int       `json:"call_ttl_s"`
+	ReturnWindow     int       `json:"return_window_s"`
+	PresenceTTL      int       `json:"presence_ttl_s"`
+	PhonePresenceTTL int       `json:"phone_presence_ttl_s"`
+	Method           Method    `json:"method" enum:"fifo,draw"`
+	State            Mode      `json:"state" enum:"auto,open,paused,closed,bypass"`
+	Message          *string   `json:"message"`
+	Beacon           string    `json:"beacon"`
+	Protect          []Protect `json:"protect"`
 	// Origin is the name of an origin in the configuration.
 	Origin *string `json:"origin"`
 }
@@ -85,7 +89,7 @@ const (
 // Defaults are the settings of a room of which nothing was said.
 func Defaults() Settings {
 	return Settings{
-		PacePerMin: 600, Capacity: 1000, SessionTTL: 600, CallTTL: 120, ReturnWindow: 600, PresenceTTL: 60,
+		PacePerMin: 600, Capacity: 1000, SessionTTL: 600, CallTTL: 120, ReturnWindow: 600, PresenceTTL: 60, PhonePresenceTTL: 180,
 		Method: FIFO, State: ModeAuto, Protect: []Protect{},
 	}
 }
@@ -114,6 +118,7 @@ func (s Settings) Validate() []problem.Field {
 	between("call_ttl_s", s.CallTTL, 1, maxWindow)
 	between("return_window_s", s.ReturnWindow, 0, maxWindow)
 	between("presence_ttl_s", s.PresenceTTL, minPresenceTTL, maxWindow)
+	between("phone_presence_ttl_s", s.PhonePresenceTTL, minPresenceTTL, maxWindow)
 	text("title", s.Title, maxTitle)
 	text("beacon", s.Beacon, maxBeacon)
 	if s.Message != nil {
@@ -199,22 +204,23 @@ func (o Opt[T]) applyOptional(to **T) {
 
 // Patch is the body of PUT rooms/{room}.
 type Patch struct {
-	Title        Opt[string]    `json:"title,omitzero"`
-	LobbyAt      Opt[time.Time] `json:"lobby_at,omitzero"`
-	OpensAt      Opt[time.Time] `json:"opens_at,omitzero"`
-	ClosesAt     Opt[time.Time] `json:"closes_at,omitzero"`
-	PacePerMin   Opt[int]       `json:"pace_per_min,omitzero"`
-	Capacity     Opt[int]       `json:"capacity,omitzero"`
-	SessionTTL   Opt[int]       `json:"session_ttl_s,omitzero"`
-	CallTTL      Opt[int]       `json:"call_ttl_s,omitzero"`
-	ReturnWindow Opt[int]       `json:"return_window_s,omitzero"`
-	PresenceTTL  Opt[int]       `json:"presence_ttl_s,omitzero"`
-	Method       Opt[Method]    `json:"method,omitzero"`
-	State        Opt[Mode]      `json:"state,omitzero"`
-	Message      Opt[string]    `json:"message,omitzero"`
-	Beacon       Opt[string]    `json:"beacon,omitzero"`
-	Protect      Opt[[]Protect] `json:"protect,omitzero"`
-	Origin       Opt[string]    `json:"origin,omitzero"`
+	Title            Opt[string]    `json:"title,omitzero"`
+	LobbyAt          Opt[time.Time] `json:"lobby_at,omitzero"`
+	OpensAt          Opt[time.Time] `json:"opens_at,omitzero"`
+	ClosesAt         Opt[time.Time] `json:"closes_at,omitzero"`
+	PacePerMin       Opt[int]       `json:"pace_per_min,omitzero"`
+	Capacity         Opt[int]       `json:"capacity,omitzero"`
+	SessionTTL       Opt[int]       `json:"session_ttl_s,omitzero"`
+	CallTTL          Opt[int]       `json:"call_ttl_s,omitzero"`
+	ReturnWindow     Opt[int]       `json:"return_window_s,omitzero"`
+	PresenceTTL      Opt[int]       `json:"presence_ttl_s,omitzero"`
+	PhonePresenceTTL Opt[int]       `json:"phone_presence_ttl_s,omitzero"`
+	Method           Opt[Method]    `json:"method,omitzero"`
+	State            Opt[Mode]      `json:"state,omitzero"`
+	Message          Opt[string]    `json:"message,omitzero"`
+	Beacon           Opt[string]    `json:"beacon,omitzero"`
+	Protect          Opt[[]Protect] `json:"protect,omitzero"`
+	Origin           Opt[string]    `json:"origin,omitzero"`
 }
 
 // Apply merges the patch into s.
@@ -230,6 +236,7 @@ func (p Patch) Apply(s Settings) Settings {
 	p.CallTTL.apply(&s.CallTTL, d.CallTTL)
 	p.ReturnWindow.apply(&s.ReturnWindow, d.ReturnWindow)
 	p.PresenceTTL.apply(&s.PresenceTTL, d.PresenceTTL)
+	p.PhonePresenceTTL.apply(&s.PhonePresenceTTL, d.PhonePresenceTTL)
 	p.Method.apply(&s.Method, d.Method)
 	p.State.apply(&s.State, d.State)
 	p.Message.applyOptional(&s.Message)

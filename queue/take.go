@@ -176,8 +176,8 @@ func (l *Line) fillRanks(v *View) {
 
 // putDrawInForce merges the lobby's bits into the ranks. The record is durable.
 func (l *Line) putDrawInForce(ctx context.Context, v *View) error {
-	bits := make([]any, 3)
-	for i, name := range []string{"lobby:counted", "lobby:live", "lobby:left"} {
+	bits := make([]any, 4)
+	for i, name := range []string{"lobby:counted", "lobby:live", "lobby:left", "lobby:phones"} {
 		raw, err := l.rdb.Get(ctx, keyOf(l.room, name)).Bytes()
 		if err != nil && err != redis.Nil {
 			return fmt.Errorf("read the lobby of %s: %w", l.room, err)

@@ -27,6 +27,8 @@ type Token struct {
 	Visitor string
 	// Commitment is the SHA-256 of the epoch's draw secret, in hex.
 	Commitment string
+	// Phone tells that it was given to a phone, which may be absent for longer.
+	Phone bool
 }
 
 // ErrToken is the answer to every token that is not ours, whatever is wrong with it.
@@ -68,8 +70,12 @@ func OpenToken(ring *keyring.Ring, s string) (Token, error) {
 	return parsePayload(payload)
 }
 
+// What a place's last byte says; a place of which there is nothing to say has none.
+const ofPhone = 1
+
 // payload is: room length and room, epoch (16 bytes), number, milliseconds of
-// issue and frontier as uvarints, visitor (16 bytes), commitment (32 bytes).
+// issue and frontier as uvarints, visitor (16 bytes), commitment (32 bytes), and
+// at most one more byte.
 func (t Token) payload() []byte {
 	b := make([]byte, 0, 120)
 	b = append(b, byte(len(t.Room)))
@@ -80,7 +86,11 @@ func (t Token) payload() []byte {
 	b = binary.AppendUvarint(b, uint64(t.IssuedAt.UnixMilli()))
 	b = binary.AppendUvarint(b, t.Frontier)
 	b = append(b, fromHex(t.Visitor, 16)...)
-	return append(b, fromHex(t.Commitment, 32)...)
+	b = append(b, fromHex(t.Commitment, 32)...)
+	if t.Phone {
+		b = append(b, ofPhone)
+	}
+	return b
 }
 
 // parsePayload reads what was signed; a fault here is a token of another version.
@@ -110,6 +120,10 @@ func parsePayload(b []byte) (t Token, err error) {
 	t.Frontier = uvarint()
 	t.Visitor = hex.EncodeToString(take(16))
 	t.Commitment = hex.EncodeToString(take(32))
+	if len(b) == 1 && b[0] == ofPhone {
+		t.Phone = true
+		take(1)
+	}
 	if err != nil || len(b) != 0 || t.Number >= maxNumber || t.Frontier >= maxNumber {
 		return Token{}, ErrToken
 	}

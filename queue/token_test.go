@@ -27,6 +27,11 @@ func TestTokenGoesThereAndBack(t *testing.T) {
 	if got, err := OpenToken(ring, sealed); err != nil || got != want {
 		t.Errorf("%+v %v, want %+v", got, err, want)
 	}
+	phone := want
+	phone.Phone = true
+	if got, err := OpenToken(ring, SealToken(ring, phone)); err != nil || got != phone {
+		t.Errorf("%+v %v, want %+v", got, err, phone)
+	}
 	ring.RotatePlace(start)
 	if got, err := OpenToken(ring, sealed); err != nil || got != want {
 		t.Errorf("after a rotation: %+v %v", got, err)

@@ -38,9 +38,9 @@ type View struct {
 	countedNext uint64
 	left        *sums
 
-	waiting, present, sessions, called     uint64
-	calledTotal, admittedTotal, missed     uint64
-	lapsedTotal, leftTotal, presenceMillis uint64
+	waiting, present, sessions, called                  uint64
+	calledTotal, admittedTotal, missed                  uint64
+	lapsedTotal, leftTotal, presenceMillis, phoneMillis uint64
 	// outOfLine counts the bits of left: who left, or took a session in bypass.
 	outOfLine uint64
 	// pace is the calls of the last minute; measured tells that a minute's worth of
@@ -78,7 +78,7 @@ func viewOf(room string, answer []any, before *View) (*View, error) {
 		drawn: state["drawn"] == "1", drawDurable: state["draw_durable"] == "1",
 		called: field("open"), calledTotal: field("called_total"), admittedTotal: field("admitted_total"),
 		missed: field("missed"), lapsedTotal: field("lapsed_total"), leftTotal: field("left_total"),
-		presenceMillis: field("presence_ttl"), outOfLine: field("out_of_line"),
+		presenceMillis: field("presence_ttl"), phoneMillis: field("phone_ttl"), outOfLine: field("out_of_line"),
 	}
 	v.inForce = v.drawn
 	if q := field("quiet_until"); q > 0 {

@@ -41,10 +41,25 @@ if pt >= ends then
     call('UNLINK', slot())
   end
   set('slot_ends', pt + length)
-  call('BITOP', 'OR', K.live, unpack(K.slots))
+  local ends, length = num('phone_ends'), max(1, num('phone_ttl'))
+  if pt >= ends then
+    for _ = 1, min(2, 1 + floor((pt - ends) / length)) do
+      add('phone_slot', 1)
+      call('UNLINK', phone_slot())
+    end
+    set('phone_ends', pt + length)
+  end
+  local present, sized = { K.slots[1], K.slots[2], K.slots[3] }, { K.live, slot() }
+  for _, key in ipairs(K.phones) do
+    if call('EXISTS', key) == 1 then
+      present[#present + 1] = key
+      sized[#sized + 1] = key
+    end
+  end
+  call('BITOP', 'OR', K.live, unpack(present))
   local size = max(call('STRLEN', K.live), call('STRLEN', K.counted))
   if size > 0 then -- bitmaps of one size are combined many times faster
-    for _, key in ipairs({ K.live, slot() }) do
+    for _, key in ipairs(sized) do
       if call('STRLEN', key) < size then call('SETRANGE', key, size - 1, '\0') end
     end
   end
@@ -141,7 +156,7 @@ if shift >= 8192 then
   shift = floor((safe - num('base')) / 64) * 8
 end
 if shift >= 8192 then
-  for i = 2, 12 do
+  for _, i in ipairs({ 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 29, 30 }) do
     local rest = call('GETRANGE', KEYS[i], shift, -1)
     if #rest > 0 then call('SET', KEYS[i], rest) else call('UNLINK', KEYS[i]) end
   end

@@ -32,7 +32,7 @@ elseif p == 'bypass' then
     put_bit(K.left, rank, 1)
     add('out_of_line', 1)
     add('left_ahead', 1)
-    for _, k in ipairs({ K.counted, K.live, slot() }) do put_bit(k, rank, 0) end
+    silence(rank)
   end
 else
   save()

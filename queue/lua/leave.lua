@@ -16,7 +16,7 @@ if name ~= 'admitted' and name ~= 'lapsed' and name ~= 'left' then
   add('left_total', 1)
   add('out_of_line', 1)
   put_bit(K.left, rank, 1)
-  for _, key in ipairs({ K.counted, K.live, K.slots[1], K.slots[2], K.slots[3] }) do put_bit(key, rank, 0) end
+  silence(rank)
 end
 if name == 'waiting' then
   add('left_ahead', 1)

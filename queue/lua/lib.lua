@@ -14,7 +14,7 @@ local K = {
   calls = KEYS[13], absent = KEYS[14], missed = KEYS[15], recalls = KEYS[16], sessions = KEYS[17], tmp = KEYS[18],
   changes = KEYS[19], seconds = KEYS[20], minutes = KEYS[21],
   lobby_counted = KEYS[22], lobby_live = KEYS[23], lobby_left = KEYS[24], settings = KEYS[25], tmp2 = KEYS[26], cleared = KEYS[27],
-  extended = KEYS[28],
+  extended = KEYS[28], phones = { KEYS[29], KEYS[30] }, lobby_phones = KEYS[31],
 }
 local call = redis.call
 local floor, min, max = math.floor, math.min, math.max
@@ -295,6 +295,17 @@ end
 -- slot is the bitmap of the presence slot in force.
 local function slot() return K.slots[num('slot') % 3 + 1] end
 
+-- phone_slot is the bitmap of phones in force; the other one still counts.
+local function phone_slot() return K.phones[num('phone_slot') % 2 + 1] end
+
+-- silence makes a rank neither counted nor present.
+local function silence(rank)
+  put_bit(K.counted, rank, 0)
+  for _, key in ipairs({ K.live, K.slots[1], K.slots[2], K.slots[3], K.phones[1], K.phones[2] }) do
+    if call('EXISTS', key) == 1 then put_bit(key, rank, 0) end
+  end
+end
+
 local function rank_text(rank) return string.format('%016.0f', rank) end
 
 -- standing tells where a place of this epoch stands, and until when in room time:
@@ -377,6 +388,10 @@ local function fix_lobby(size)
   set('lobby_size', size or num('next'))
   for from, to in pairs({ counted = 'lobby_counted', live = 'lobby_live', left = 'lobby_left' }) do
     if call('EXISTS', K[from]) == 1 then call('RENAME', K[from], K[to]) end
+  end
+  if call('EXISTS', unpack(K.phones)) > 0 then
+    call('BITOP', 'OR', K.lobby_phones, unpack(K.phones))
+    call('UNLINK', unpack(K.phones))
   end
   call('UNLINK', K.claimed, unpack(K.slots)) -- who took a session in bypass is among the left, too
 end

@@ -1,7 +1,8 @@
 -- Marks places present.
 -- ARGV: time, epoch, space ('number' before the lobby's end is known, then 'rank'),
---   base of the bitmaps, then either 'few' and the ranks, or 'bulk', a bitmap of who is
---   present and one of who counts (used in the quiet time after a restore; may be '').
+--   base of the bitmaps, then either 'few', how many phones come first, and the ranks, or 'bulk',
+--   a bitmap of who is present, one of who counts (used in the quiet time after a restore;
+--   may be ''), and one of who of the present are phones (may be '').
 -- Returns 1, or 0 when epoch, space or base are no longer so: the caller keeps its marks.
 if not load() or s.epoch ~= ARGV[2] or s.base ~= ARGV[4] then return 0 end
 local space = 'rank'
@@ -21,11 +22,15 @@ local function each(key, list)
 end
 
 if ARGV[5] == 'few' then
-  local list = {}
-  for i = 6, #ARGV do
+  local list, phones = {}, {}
+  for i = 7, #ARGV do
     local rank = tonumber(ARGV[i])
-    if rank >= num('base') and rank < num('next') and bit_of(K.left, rank) == 0 then list[#list + 1] = rank end
+    if rank >= num('base') and rank < num('next') and bit_of(K.left, rank) == 0 then
+      list[#list + 1] = rank
+      if i < 7 + tonumber(ARGV[6]) then phones[#phones + 1] = rank end
+    end
   end
+  if #phones > 0 then each(phone_slot(), phones) end
   if #list > 0 then
     each(K.live, list)
     each(slot(), list)
@@ -46,6 +51,7 @@ local function merge(bits, keys)
 end
 
 merge(ARGV[6], { K.live, slot() })
+if #ARGV[8] > 0 then merge(ARGV[8], { phone_slot() }) end
 if quiet(now) and #ARGV[7] > 0 then
   merge(ARGV[7], { K.counted })
   if s.cleared == '1' then uncount() end

@@ -1,0 +1,17 @@
+package gateway
+
+import (
+	"net/http"
+	"strings"
+)
+
+// fromPhone tells that a request comes from a phone or tablet, whose browser the system
+// puts to sleep with its screen: by the client hint where it is sent, else by the word
+// that browsers' makers agreed upon. Whoever pretends gains a longer absence, no more.
+func fromPhone(r *http.Request) bool {
+	if hint := r.Header.Get("Sec-CH-UA-Mobile"); hint != "" {
+		return hint == "?1"
+	}
+	agent := r.UserAgent()
+	return strings.Contains(agent, "Mobi") || strings.Contains(agent, "Android")
+}
