@@ -6,7 +6,8 @@ export default defineConfig({
   build: {
     target: "es2022",
     manifest: "manifest.json",
-    modulePreload: { polyfill: false },
+    // Chunks are loaded by relative paths alone: the waiting page's stand under /rooms/_/.
+    modulePreload: { polyfill: false, resolveDependencies: (_, chunks, { hostType }) => (hostType === "js" ? [] : chunks) },
     assetsInlineLimit: 0,
     rolldownOptions: {
       input: {

@@ -4,17 +4,24 @@ export interface Money { amount: number; currency: string }
 
 export interface Place {
   room: string;
+  epoch: string;
   number: number;
   phase: Phase;
   state: "lobby" | "waiting" | "called" | "admitted" | "missed" | "lapsed" | "left";
+  rank: number | null;
   position: number | null;
   ahead: number | null;
   waiting: number;
   progress: number;
   eta_s: { low: number; high: number } | null;
+  /** Why the estimate slips, where it does. */
+  eta_reason?: string | null;
   call_expires_at: string | null;
+  /** Whether the visitor may still ask for more time, once a call. */
+  call_extendable: boolean;
   pass_expires_at: string | null;
   message: string | null;
+  lobby_at: string | null;
   opens_at: string | null;
   now: string;
 }
@@ -30,6 +37,7 @@ export interface Room {
   waiting: number;
   present: number;
   message: string | null;
+  draw: { commitment: string; beacon: string; lobby_size?: number; secret?: string; seed?: string };
 }
 
 export interface EventSummary { slug: string; title: string; venue_name: string; status: string; performances: { id: string; starts_at: string; status: string }[]; categories: { name: string; price: Money }[] }
@@ -142,7 +150,9 @@ export function waitingRoom(problem: Problem): string | null {
   if (problem.code !== "pass-required") return null;
   const room = String(problem.body.room ?? "");
   if (!room) return null;
-  return `/rooms/${encodeURIComponent(room)}?return_to=${encodeURIComponent(location.pathname)}`;
+  // An invitation travels in the fragment of whatever link the visitor was given.
+  const invite = location.hash.startsWith("#invite=") ? location.hash : "";
+  return `/rooms/${encodeURIComponent(room)}?return_to=${encodeURIComponent(location.pathname)}${invite}`;
 }
 
 export const path = (...parts: string[]) => "/api/v1/" + parts.map(encodeURIComponent).join("/");

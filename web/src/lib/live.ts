@@ -22,12 +22,15 @@ const longestPause = 15_000;
 const pollPause = 5;
 /** A socket that lasted this long was a good one: the next failure starts the backoff anew. */
 const steadyAfter = 10_000;
+/** After so long without a word a socket is tried anew when the page is looked at again. */
+const silence = 20_000;
 
 export function live<T>(options: LiveOptions<T>): Live {
   let socket: WebSocket | null = null;
   let failures = 0;
   let reconnect = 0;
   let polling = 0;
+  let heard = 0;
   let ended = false;
 
   function connect() {
@@ -38,13 +41,14 @@ export function live<T>(options: LiveOptions<T>): Live {
     socket = opening;
     let opened = 0;
     opening.onopen = () => {
-      opened = Date.now();
+      opened = heard = Date.now();
       clearTimeout(polling);
       polling = 0;
       options.connected?.(true);
     };
     opening.onmessage = (event) => {
-      if (!ended) options.message(JSON.parse(event.data) as T);
+      heard = Date.now();
+      if (!ended && socket === opening) options.message(JSON.parse(event.data) as T);
     };
     opening.onclose = (event) => {
       if (ended || socket !== opening) return;
@@ -79,13 +83,23 @@ export function live<T>(options: LiveOptions<T>): Live {
     }, ms);
   }
 
-  // A network that comes back, or a tab that is looked at again, need not wait for the backoff.
+  // A network that comes back, or a tab that is looked at again, need not wait for the
+  // backoff; and a socket of before may be dead without knowing it.
   function hurry() {
-    if (ended || !reconnect || document.hidden) return;
+    if (ended || document.hidden) return;
+    const doubtful = socket?.readyState === WebSocket.OPEN && Date.now() - heard > silence;
+    if (!reconnect && !doubtful) return;
+    if (doubtful) {
+      const old = socket!;
+      socket = null; // its close is no news any more
+      old.close();
+      options.connected?.(false);
+    }
     clearTimeout(reconnect);
     reconnect = window.setTimeout(connect, Math.random() * firstPause);
   }
   addEventListener("online", hurry);
+  addEventListener("pageshow", hurry);
   document.addEventListener("visibilitychange", hurry);
 
   connect();
@@ -95,6 +109,7 @@ export function live<T>(options: LiveOptions<T>): Live {
       clearTimeout(reconnect);
       clearTimeout(polling);
       removeEventListener("online", hurry);
+      removeEventListener("pageshow", hurry);
       document.removeEventListener("visibilitychange", hurry);
       socket?.close();
     },

@@ -4,23 +4,44 @@
 import "../style/waiting.css";
 import { ask, askWithPause, path, Problem, type Event, type Place, type Room } from "../lib/api";
 import { band, count, money, startsAt } from "../lib/format";
-import { live, type Live } from "../lib/live";
+import type { Live } from "../lib/live";
+import { hangBell, ring } from "./bell";
+import { Call } from "./call";
+import { el, setText } from "./dom";
+import { keepReceipt, keptReceipt } from "./receipt";
+import { shared } from "./shared";
+import { forgetInvitation, invitation, keepInvitation, resumeCode } from "./ticket";
+import { Until } from "./until";
 
 const page = document.querySelector<HTMLElement>("main[data-room]")!;
 const room = page.dataset.room!;
 const returnTo = page.dataset.returnTo!;
 const title = document.title;
-const el = <T extends HTMLElement = HTMLElement>(id: string) => document.getElementById(id) as T;
 
 const words = new Map<string, { headline: string; text: string }>();
 for (const item of el<HTMLTemplateElement>("words").content.querySelectorAll<HTMLElement>("[data-key]")) {
   words.set(item.dataset.key!, { headline: item.querySelector("b")!.textContent!, text: item.querySelector("p")!.textContent! });
 }
 
+/** Why an estimate slips, in the visitor's words. */
+const reasons: Record<string, string> = {
+  paused: "The line stands still for the moment.",
+  slowed: "It goes more slowly right now, so that the shop keeps working for those inside.",
+};
+
 let socket: Live | null = null;
+let latest: Place | null = null;
 let going = false;
 let spoken = 0;
-let bell: AudioContext | null = null;
+let rung = "";
+
+const byHand = el<HTMLInputElement>("by-hand");
+const call = new Call(room, {
+  ending: () => latest && !byHand.checked && void enter(latest),
+  extended: render,
+  ticked: () => latest && tellTitle("called", latest),
+});
+const until = new Until();
 
 function show(key: string, time: string | null = null) {
   const word = words.get(key) ?? words.get("waiting")!;
@@ -28,22 +49,24 @@ function show(key: string, time: string | null = null) {
   setText("headline", fill(word.headline));
   setText("text", fill(word.text));
   page.dataset.key = key;
-  const joins = key === "new" || key === "left" || key === "lapsed" || key === "over";
-  el("join").hidden = !joins;
+  const inLine = key === "waiting" || key === "paused" || key === "lobby";
+  el("join").hidden = !["new", "left", "lapsed", "over", "reset", "moved"].includes(key);
   el("enter").hidden = key !== "called";
   el("return").hidden = key !== "missed";
-  el("bell").hidden = !(key === "waiting" || key === "paused" || key === "lobby");
-  el("leave").hidden = el("bell").hidden;
-  el("line").hidden = !(key === "waiting" || key === "paused");
+  el("bell").hidden = !inLine;
+  el("leave").hidden = !inLine;
+  el("hand").hidden = !inLine && key !== "called";
+  el("line").hidden = key !== "waiting" && key !== "paused";
+  el("invitation").hidden = key !== "invited";
+  el("others").hidden = !returnTo.startsWith("/events/") || (key !== "closed" && key !== "sold_out");
+  if (key !== "called") call.hide();
+  until.show((key === "lobby" || key === "scheduled") && time ? time : null);
 }
 
-function setText(id: string, text: string) {
-  if (el(id).textContent !== text) el(id).textContent = text;
-}
-
-function draw(place: Place) {
+function render(place: Place) {
+  latest = place;
   const key = keyOf(place);
-  show(key, place.opens_at);
+  show(key, place.phase === "scheduled" ? (place.lobby_at ?? place.opens_at) : place.opens_at);
   fault("");
   setText("message", place.message ?? "");
   el("message").hidden = !place.message;
@@ -55,24 +78,37 @@ function draw(place: Place) {
   el<HTMLProgressElement>("progress").value = place.progress;
   el("eta-row").hidden = key !== "waiting" || place.eta_s === null;
   if (place.eta_s) setText("eta", band(place.eta_s.low, place.eta_s.high));
+  const reason = key === "waiting" ? reasons[place.eta_reason ?? ""] : undefined;
+  setText("reason", reason ?? "");
+  el("reason").hidden = !reason;
+  if (place.state === "lobby") keepReceipt(place);
+  el("check").hidden = place.rank === null || (place.rank === place.number && keptReceipt(room)?.epoch !== place.epoch);
 
-  if (key === "waiting" && place.position !== null) {
-    document.title = `${count(place.position)} in line · ${title}`;
-    // Screen readers hear the position now and then, not at each step.
-    if (Date.now() - spoken > 20_000) {
-      spoken = Date.now();
-      setText("spoken", `Your position is ${count(place.position)}.`);
+  if (key === "called") {
+    call.show(place);
+    const name = place.call_expires_at ?? place.epoch;
+    if (rung !== name) {
+      rung = name;
+      ring(`It’s your turn: ${page.querySelector("h1")!.textContent}`);
+      if (byHand.checked && lostFocus()) el("enter").querySelector("button")!.focus();
     }
-  } else {
-    document.title = key === "called" ? `It’s your turn · ${title}` : title;
   }
+  tellTitle(key, place);
+  if (key === "waiting" && place.position !== null && Date.now() - spoken > 20_000) {
+    // Screen readers hear the position now and then, not at each step.
+    spoken = Date.now();
+    setText("spoken", `Your position is ${count(place.position)}.`);
+  }
+  goOn();
+  if (place.state === "left" || place.state === "lapsed") stop();
+}
 
-  if (key === "called") void enter(place);
-  else if (key === "admitted") {
-    if (place.pass_expires_at && Date.parse(place.pass_expires_at) > Date.parse(place.now) + 5000) void enter(place);
-    else show("over");
-  }
-  if (key === "left" || key === "lapsed") stop();
+const lostFocus = () => document.activeElement === document.body || !(document.activeElement as HTMLElement | null)?.offsetParent;
+
+function tellTitle(key: string, place: Place) {
+  if (key === "waiting" && place.position !== null) document.title = `${count(place.position)} in line · ${title}`;
+  else if (key === "called") document.title = `It’s your turn ${call.left()} · ${title}`;
+  else document.title = title;
 }
 
 /** Which of the page's words fit: the place's own state first, then what its room does. */
@@ -80,18 +116,28 @@ function keyOf(place: Place): string {
   if (place.state === "waiting" || place.state === "lobby") {
     if (place.phase === "closed" || place.phase === "sold_out" || place.phase === "paused") return place.phase;
   }
+  if (place.state === "lapsed" && place.rank === null) return "reset"; // a place of an earlier epoch has no rank
+  if (place.state === "admitted" && !passIsGood(place)) return "over";
   return place.state;
+}
+
+const passIsGood = (place: Place) => !!place.pass_expires_at && Date.parse(place.pass_expires_at) > Date.parse(place.now) + 5000;
+
+/** Takes a called visitor on, unless nobody is looking or the visitor wants to press the button. */
+function goOn() {
+  if (!latest || document.hidden) return;
+  const key = keyOf(latest);
+  if ((key === "called" && !byHand.checked) || key === "admitted") void enter(latest);
 }
 
 async function enter(place: Place) {
   if (going) return;
   going = true;
-  if (place.state === "called") ring();
   try {
     await ask("POST", path("rooms", room, "pass"));
   } catch (cause) {
     going = false;
-    if (cause instanceof Problem && cause.code === "place-lapsed") return show("over");
+    if (placeGone(cause)) return;
     return fault(cause, () => enter(place));
   }
   // A shop that sends us straight back has not taken the pass: offer a button instead of circling.
@@ -107,17 +153,17 @@ async function enter(place: Place) {
 
 function listen() {
   if (socket) return;
-  socket = live<Place>({
+  socket = shared<Place>(`usher-place ${room}`, {
     path: path("rooms", room, "place", "ws"),
     protocols: ["usher.v1"],
-    message: draw,
+    message: render,
     connected(yes) {
       el("dot").className = yes ? "" : "away";
       setText("link", yes ? "Live" : "Reconnecting. Your place is safe.");
     },
     ended() {
       stop();
-      void lookOnce();
+      if (latest?.state !== "lapsed" && latest?.state !== "left") void lookOnce(); // else the last document said why
     },
     async poll() {
       try {
@@ -134,16 +180,22 @@ function listen() {
 /** What became of a place whose socket was closed for good. */
 async function lookOnce() {
   try {
-    draw(await ask<Place>("GET", path("rooms", room, "place")));
+    render(await ask<Place>("GET", path("rooms", room, "place")));
   } catch (cause) {
     if (!placeGone(cause)) fault(cause, lookOnce);
   }
 }
 
+/** What the page says when a place is no more, by the problem's code. */
+const gone: Record<string, string> = { "place-lapsed": "lapsed", "place-moved": "moved", "no-place": "new" };
+
 function placeGone(cause: unknown): boolean {
-  if (!(cause instanceof Problem) || (cause.code !== "place-lapsed" && cause.code !== "no-place")) return false;
+  const key = cause instanceof Problem ? gone[cause.code] : undefined;
+  if (!key) return false;
   stop();
-  show(cause.code === "no-place" ? "new" : "lapsed");
+  latest = null;
+  show(key);
+  document.title = title;
   return true;
 }
 
@@ -153,14 +205,20 @@ function stop() {
   el("live").hidden = true;
 }
 
-async function join(): Promise<void> {
+async function join(more: { resume?: string } = {}): Promise<void> {
+  const invite = invitation(room);
+  const body = { ...(invite ? { invite } : {}), ...more };
   try {
-    draw(await ask<Place>("POST", path("rooms", room, "places")));
+    render(await ask<Place>("POST", path("rooms", room, "places"), Object.keys(body).length ? { body } : {}));
     listen();
   } catch (cause) {
     if (!(cause instanceof Problem)) throw cause;
     if (cause.code === "room-not-open" || cause.code === "room-closed") return watchRoom();
-    fault(cause, join);
+    if (cause.code === "invite-required" || cause.code === "invite-invalid") {
+      forgetInvitation(room);
+      show("invited");
+    } else if (more.resume && cause.status >= 400 && cause.status < 500 && cause.status !== 429) show("new"); // the code is used or too old
+    fault(cause.code === "invite-required" ? "" : cause, () => join(more));
   }
 }
 
@@ -169,7 +227,7 @@ async function watchRoom(): Promise<void> {
   try {
     const { body, pause } = await askWithPause<Room>(path("rooms", room));
     if (body.phase !== "scheduled" && body.phase !== "closed" && body.phase !== "sold_out") return join();
-    show(body.phase, body.opens_at);
+    show(body.phase, body.lobby_at ?? body.opens_at);
     setTimeout(watchRoom, (pause ?? 5 + Math.random() * 5) * 1000);
   } catch (cause) {
     fault(cause, watchRoom);
@@ -184,21 +242,6 @@ function fault(cause: unknown, again?: () => void) {
   if (problem && again && (problem.status === 0 || problem.status === 429 || problem.status >= 500)) {
     const pause = (problem.retryAfter ?? 3) * 1000;
     setTimeout(again, pause + Math.random() * 2000);
-  }
-}
-
-function ring() {
-  if (!bell) return;
-  for (const [i, frequency] of [659, 880].entries()) {
-    const tone = bell.createOscillator();
-    const volume = bell.createGain();
-    const at = bell.currentTime + i * 0.25;
-    tone.frequency.value = frequency;
-    volume.gain.setValueAtTime(0.15, at);
-    volume.gain.exponentialRampToValueAtTime(0.001, at + 0.6);
-    tone.connect(volume).connect(bell.destination);
-    tone.start(at);
-    tone.stop(at + 0.6);
   }
 }
 
@@ -231,11 +274,10 @@ el("enter").addEventListener("submit", (event) => {
 el("return").addEventListener("submit", async (event) => {
   event.preventDefault();
   try {
-    draw(await ask<Place>("POST", path("rooms", room, "place", "return")));
+    render(await ask<Place>("POST", path("rooms", room, "place", "return")));
     listen();
   } catch (cause) {
-    if (cause instanceof Problem && cause.status === 410) return show("lapsed");
-    fault(cause);
+    if (!placeGone(cause)) fault(cause);
   }
 });
 el("leave").addEventListener("click", async () => {
@@ -243,26 +285,50 @@ el("leave").addEventListener("click", async () => {
   try {
     await ask("DELETE", path("rooms", room, "place"));
     stop();
+    latest = null;
     show("left");
     document.title = title;
   } catch (cause) {
     fault(cause);
   }
 });
-el("bell").addEventListener("click", () => {
-  bell ??= new AudioContext();
-  ring();
-  el("bell").textContent = "Sound is on";
-  (el("bell") as HTMLButtonElement).disabled = true;
+el("invitation").addEventListener("submit", (event) => {
+  event.preventDefault();
+  const given = el<HTMLInputElement>("invite").value.trim();
+  if (!given) return;
+  keepInvitation(room, /[#&?]invite=([^&]+)/.exec(given)?.[1] ?? given); // the whole link does as well
+  void join();
 });
+el("check").addEventListener("toggle", async () => {
+  if (!el<HTMLDetailsElement>("check").open || !latest) return;
+  const { checkRank } = await import("./check");
+  await checkRank(latest, el("checked"));
+});
+el("move").addEventListener("toggle", async () => {
+  if (!el<HTMLDetailsElement>("move").open) return el("moving").replaceChildren();
+  const { offerMove } = await import("./move");
+  await offerMove(room, returnTo, el("moving"));
+});
+const handName = "usher-by-hand";
+byHand.checked = localStorage.getItem(handName) === "yes";
+byHand.addEventListener("change", () => {
+  localStorage.setItem(handName, byHand.checked ? "yes" : "no");
+  goOn();
+});
+document.addEventListener("visibilitychange", goOn);
+hangBell();
 
 page.classList.add("scripted");
 void prices().catch(() => {}); // the page is whole without them
 const key = page.dataset.key!;
-if (page.dataset.joined !== "true") {
+const resume = resumeCode();
+if (resume) void join({ resume });
+else if (page.dataset.joined !== "true") {
   if (key === "new") void join();
   else void watchRoom();
+} else if (key === "lapsed") {
+  void lookOnce(); // a session that is over reads otherwise
 } else {
   show(key, page.dataset.opensAt ?? null);
-  if (key !== "left" && key !== "lapsed") listen();
+  if (key !== "left") listen();
 }

@@ -1,0 +1,128 @@
+// The waiting page beyond the journey: the draw checked in the browser, more time for a call, tabs that share a place.
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { accessibilityFaults, desktop, openPage, phone, picture, startBrowser } from "./browser.mjs";
+import { startSite } from "./site.mjs";
+
+let site;
+let browser;
+
+before(async () => {
+  [site, browser] = await Promise.all([startSite(), startBrowser()]);
+}, { timeout: 120_000 });
+
+after(async () => {
+  await browser?.close();
+  await site?.stop();
+}, { timeout: 30_000 });
+
+/** Takes the picture of a page that must fit its window and have no accessibility fault. */
+async function check(page, name) {
+  await picture(page, name);
+  const wide = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+  assert.ok(wide <= 0, `${name} is ${wide} px too wide`);
+  assert.deepEqual(await accessibilityFaults(page), [], name);
+}
+
+test("a visitor of the lobby recomputes the drawn rank, and a record that was changed is found out", { timeout: 60_000 }, async () => {
+  const lottery = (more) => site.operate("PUT", "rooms/lottery", { title: "The lottery", pace_per_min: 0, ...more });
+  await lottery({ method: "draw", lobby_at: new Date(Date.now() - 1000).toISOString(), opens_at: new Date(Date.now() + 20_000).toISOString() });
+  await site.crowd("lottery", 30);
+  const context = await browser.newContext(phone);
+  const { page, faults } = await openPage(context);
+  await page.goto(site.base + "/rooms/lottery");
+  await page.getByRole("heading", { name: "You’re in" }).waitFor();
+  await page.locator("#until-left", { hasText: /^\d+:\d\d$/ }).waitFor();
+  await check(page, "lobby-phone");
+  await page.waitForFunction(() => localStorage.getItem("usher-receipt lottery"), null, { timeout: 25_000 });
+
+  await lottery({ opens_at: new Date(Date.now() + 500).toISOString() });
+  await page.getByRole("heading", { name: "You’re in line" }).waitFor({ timeout: 20_000 });
+  const { number, rank } = await page.evaluate(() => fetch("/api/v1/rooms/lottery/place").then((answer) => answer.json()));
+  await page.getByText("Check my rank").click();
+  await page.getByRole("heading", { name: "The draw is consistent" }).waitFor();
+  assert.equal(await page.evaluate(() => document.activeElement.textContent), "The draw is consistent");
+  await page.getByText(`You were number ${number + 1} to arrive and were drawn to place ${rank + 1} of 31.`).waitFor();
+  assert.equal(await page.locator(".findings .wrong").count(), 0);
+  assert.equal(await page.getByText("only now, after the draw").count(), 0, "the receipt was kept from before");
+  await check(page, "rank-checked-phone");
+
+  await page.route(/\/lottery\/draw$/, async (route) => {
+    const answer = await route.fetch();
+    await route.fulfill({ response: answer, json: { ...(await answer.json()), beacon: "a word chosen later" } });
+  });
+  await page.getByText("Check my rank").click();
+  await page.getByText("Check my rank").click();
+  await page.getByRole("heading", { name: "Something does not match" }).waitFor();
+  await picture(page, "rank-wrong-phone");
+
+  // The operator begins anew: the word for it is not that the visitor was late.
+  await site.operate("POST", "rooms/lottery/reset");
+  await page.getByRole("heading", { name: "The line began anew" }).waitFor();
+  assert.deepEqual(faults, []);
+  await context.close();
+});
+
+test("a visitor who wants to press Enter is warned, has more time once, and is not taken on unasked", { timeout: 60_000 }, async () => {
+  await site.operate("PUT", "rooms/calm", { title: "The calm room", pace_per_min: 0, call_ttl_s: 8 });
+  const context = await browser.newContext(phone);
+  const { page, faults } = await openPage(context);
+  await page.goto(site.base + "/rooms/calm");
+  await page.getByRole("heading", { name: "You’re in line" }).waitFor();
+  await page.getByLabel("Wait for me to press Enter").check();
+  await page.evaluate(() => document.activeElement.blur());
+  await site.operate("POST", "rooms/calm/admit", { count: 1 });
+  await page.getByRole("heading", { name: "It’s your turn" }).waitFor();
+  const focused = () => page.evaluate(() => document.activeElement.textContent);
+  assert.equal(await focused(), "Enter");
+  assert.equal(await page.locator("#urgent").textContent(), "");
+  await check(page, "called-phone");
+  await page.locator("#call.warn").waitFor();
+  assert.match(await page.locator("#urgent").textContent(), /^Only [1-4] seconds left to enter\.$/);
+  await picture(page, "called-warning-phone");
+  await page.getByRole("button", { name: "I need more time" }).click();
+  await page.getByText("You have more time, until").waitFor();
+  assert.equal(await focused(), "Enter");
+  assert.equal(await page.getByRole("button", { name: "I need more time" }).count(), 0);
+  assert.equal(await page.locator("#call.warn").count(), 0);
+  await check(page, "called-extended-phone");
+  assert.equal(new URL(page.url()).pathname, "/rooms/calm");
+  await page.getByRole("button", { name: "Enter" }).click();
+  await page.waitForURL(site.base + "/");
+  assert.deepEqual(faults, []);
+  await context.close();
+});
+
+test("the tabs of a browser share one place and one socket", { timeout: 60_000 }, async () => {
+  await site.operate("PUT", "rooms/tabs", { title: "Tabs", pace_per_min: 0 });
+  const context = await browser.newContext(desktop);
+  const open = new Set();
+  const tab = async () => {
+    const { page, faults } = await openPage(context);
+    const socket = () => page.waitForEvent("websocket", { predicate: (socket) => socket.url().endsWith("/place/ws") });
+    page.on("websocket", (socket) => {
+      if (!socket.url().endsWith("/place/ws")) return;
+      open.add(socket);
+      socket.on("close", () => open.delete(socket));
+    });
+    const opened = socket();
+    await page.goto(site.base + "/rooms/tabs");
+    await opened;
+    return { page, faults, socket };
+  };
+  const first = await tab();
+  const second = await tab();
+  await site.operate("PUT", "rooms/tabs", { message: "Both of you" });
+  for (const { page } of [first, second]) {
+    await page.locator("#message", { hasText: "Both of you" }).waitFor();
+    assert.equal(await page.locator("#position").textContent(), "1");
+  }
+  assert.equal(open.size, 1, "one socket for both tabs");
+  const taken = first.socket();
+  await second.page.close();
+  await taken;
+  await site.operate("PUT", "rooms/tabs", { message: "You alone" });
+  await first.page.locator("#message", { hasText: "You alone" }).waitFor();
+  assert.deepEqual([...first.faults, ...second.faults], []);
+  await context.close();
+});
