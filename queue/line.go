@@ -75,6 +75,7 @@ type given struct {
 	epoch  string
 	number uint64
 	till   time.Time
+	ended  bool // released before that
 }
 
 // maxGiven bounds the sessions remembered for a restore.

@@ -59,6 +59,7 @@ type recorded struct {
 	epoch, revision string
 	figures         string
 	checkpointed    time.Time
+	claims          claims
 }
 
 // NewRecorder makes a Recorder; Run does its work.
@@ -173,6 +174,12 @@ func (r *Recorder) room(ctx context.Context, name string, known *recorded) error
 	}
 	if state["reserved"] != lineage {
 		return r.resume(ctx, name, lineage, state)
+	}
+	if state["claims_due"] == "1" {
+		if err := r.bringClaimsBack(ctx, name, state); err != nil {
+			return err
+		}
+		known.claims = claims{}
 	}
 	if err := r.ceiling(ctx, name, state); err != nil {
 		return err
@@ -348,6 +355,9 @@ func (r *Recorder) checkpoint(ctx context.Context, name string, state map[string
 		return fmt.Errorf("count sessions: %w", err)
 	}
 	known.checkpointed = time.Now()
+	if err := r.recordClaims(ctx, name, state, &known.claims); err != nil {
+		return err
+	}
 	text := string(moved) + strconv.FormatInt(sessions, 10)
 	if text == known.figures {
 		return nil

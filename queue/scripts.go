@@ -31,6 +31,7 @@ var (
 	rememberScript  = script("remember")
 	resumeScript    = script("resume")
 	uncountScript   = script("uncount")
+	claimsScript    = script("claims")
 )
 
 func script(name string) *redisx.Script {
@@ -46,7 +47,7 @@ func script(name string) *redisx.Script {
 
 // piped are the scripts that are run by digest in a pipeline, where there is no
 // fallback when the server does not know them.
-var piped = []*redisx.Script{advanceScript, markScript, placesScript}
+var piped = []*redisx.Script{advanceScript, markScript, drawScript, placesScript}
 
 // lineageSource tells the lineage (lua/lib.lua) of the server that has the key. It is sent
 // as text: short, and so in no need of being loaded.

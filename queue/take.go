@@ -52,18 +52,19 @@ func (l *Line) round(ctx context.Context, before *View, at readFrom, a admission
 	}
 	sent := l.pendingMarks(before)
 	var marked, advanced *redis.Cmd
-	var counted, left *redis.StringCmd
+	var counted, left func() ([]byte, error)
 	piped := func(p redis.Pipeliner) error {
 		if sent != nil {
+			l.bring(ctx, p, map[string][]byte{"tmp": sent.present, "tmp:3": sent.phones})
 			marked = p.EvalSha(ctx, markScript.Hash(), l.keys, append([]any{l.now()}, sent.args...)...)
 		}
 		advanced = p.EvalSha(ctx, advanceScript.Hash(), l.keys, l.now(), revision, seenEpoch, seenFrontier, seenNext,
 			a.count, a.id, a.by.Name, a.by.ID, a.by.RequestID)
 		if readCounted {
-			counted = p.GetRange(ctx, keyOf(l.room, "counted"), int64(at.start/8), -1)
+			counted = l.askBits(ctx, p, "counted", at, before)
 		}
 		if readLeft {
-			left = p.GetRange(ctx, keyOf(l.room, "left"), int64(at.start/8), -1)
+			left = l.askBits(ctx, p, "left", at, nil)
 		}
 		return nil
 	}
@@ -101,12 +102,40 @@ func (l *Line) round(ctx context.Context, before *View, at readFrom, a admission
 		l.fillRanks(v)
 	}
 	right, err = l.attach(v, before, at, counted, left)
+	if v.counted != nil {
+		v.passed = v.counted.upTo(v.frontier)
+	}
 	return v, right, made, err
+}
+
+// bring sets temporary keys for the script that follows in the transaction and takes them.
+func (l *Line) bring(ctx context.Context, p redis.Pipeliner, bitmaps map[string][]byte) {
+	for name, bits := range bitmaps {
+		if len(bits) > 0 {
+			p.Set(ctx, keyOf(l.room, name), bits, 0)
+		}
+	}
+}
+
+// askBits asks for a bitmap. A large one is read straight into memory of its own, with
+// room for more joins than one tick brings.
+func (l *Line) askBits(ctx context.Context, p redis.Pipeliner, name string, at readFrom, before *View) func() ([]byte, error) {
+	from := int64(at.start / 8)
+	if before == nil || before.epoch != at.epoch || (before.next-min(before.next, at.base+at.start))/8 < largeBitmap {
+		return p.GetRange(ctx, keyOf(l.room, name), from, -1).Bytes
+	}
+	room := make([]byte, ((before.next-at.base-at.start)/8+largeBitmap)/8*8)
+	bits := redis.NewZeroCopyStringCmd(ctx, room, "getrange", keyOf(l.room, name), from, from+int64(len(room))-1)
+	_ = p.Process(ctx, bits) // in a pipeline it is only queued
+	return func() ([]byte, error) {
+		n, err := bits.Result()
+		return room[:n], err
+	}
 }
 
 // attach gives v its bits: those just read, or those of before where they still hold.
 // It is false when they have to be read again.
-func (l *Line) attach(v, before *View, at readFrom, counted, left *redis.StringCmd) (bool, error) {
+func (l *Line) attach(v, before *View, at readFrom, counted, left func() ([]byte, error)) (bool, error) {
 	same := before != nil && before.epoch == v.epoch
 	if same && v.quiet() {
 		// What the store holds is being rebuilt: what was shown stays.
@@ -117,8 +146,8 @@ func (l *Line) attach(v, before *View, at readFrom, counted, left *redis.StringC
 	if v.epoch != at.epoch || v.base != at.base {
 		return false, nil
 	}
-	read := func(bits *redis.StringCmd) (*sums, error) {
-		raw, err := bits.Bytes()
+	read := func(bits func() ([]byte, error)) (*sums, error) {
+		raw, err := bits()
 		if err != nil {
 			return nil, fmt.Errorf("read the bits of %s: %w", l.room, err)
 		}
@@ -132,6 +161,9 @@ func (l *Line) attach(v, before *View, at readFrom, counted, left *redis.StringC
 			return false, err
 		}
 		v.countedNext, l.readAt = v.next, time.Now()
+		if end := v.counted.end(); before != nil && before.next < end { // of joins beyond, askBits had no room for
+			v.countedNext = min(v.next, end)
+		}
 	case same && before.counted != nil && before.ranked() && !before.quiet():
 		v.counted, v.countedNext = before.counted, before.countedNext
 	case v.ranked():
@@ -176,19 +208,28 @@ func (l *Line) fillRanks(v *View) {
 
 // putDrawInForce merges the lobby's bits into the ranks. The record is durable.
 func (l *Line) putDrawInForce(ctx context.Context, v *View) error {
-	bits := make([]any, 4)
+	ranked := map[string][]byte{}
 	for i, name := range []string{"lobby:counted", "lobby:live", "lobby:left", "lobby:phones"} {
 		raw, err := l.rdb.Get(ctx, keyOf(l.room, name)).Bytes()
 		if err != nil && err != redis.Nil {
 			return fmt.Errorf("read the lobby of %s: %w", l.room, err)
 		}
-		bits[i] = []byte{}
 		if len(raw) > 0 {
-			bits[i] = permute(raw, v.ranks)
+			ranked[[]string{"tmp", "tmp:2", "tmp:3", "tmp:4"}[i]] = permute(raw, v.ranks)
 		}
 	}
-	args := append([]any{l.now(), v.epoch, *v.lobbySize}, bits...)
-	if err := drawScript.Run(ctx, l.rdb, l.keys, args...).Err(); err != nil {
+	merge := func(p redis.Pipeliner) error {
+		l.bring(ctx, p, ranked)
+		p.EvalSha(ctx, drawScript.Hash(), l.keys, l.now(), v.epoch, *v.lobbySize)
+		return nil
+	}
+	_, err := l.rdb.TxPipelined(ctx, merge)
+	if isNoScript(err) {
+		if err = loadPiped(ctx, l.rdb, l.keys[0]); err == nil {
+			_, err = l.rdb.TxPipelined(ctx, merge)
+		}
+	}
+	if err != nil {
 		return fmt.Errorf("put the draw of %s in force: %w", l.room, err)
 	}
 	return nil
@@ -235,7 +276,11 @@ func (l *Line) recover(ctx context.Context, v *View) {
 		if g.epoch == v.epoch {
 			rank = v.rank(g.number)
 		}
-		if args = append(args, rank, id, g.till.UnixMilli()); len(args) > 1500 {
+		till := g.till
+		if g.ended {
+			till = time.UnixMilli(0)
+		}
+		if args = append(args, rank, id, till.UnixMilli()); len(args) > 1500 {
 			batches = append(batches, args)
 			args = []any{l.now(), v.epoch}
 		}

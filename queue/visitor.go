@@ -245,7 +245,10 @@ func (l *Line) remember(t Token, s Session) {
 // Release ends a session; one that has ended already is no error.
 func (l *Line) Release(ctx context.Context, session string) error {
 	l.mu.Lock()
-	delete(l.given, session)
+	if g, ok := l.given[session]; ok {
+		g.ended = true // but the place has given it
+		l.given[session] = g
+	}
 	l.mu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, callTime)
 	defer cancel()

@@ -28,6 +28,10 @@ func Open(ctx context.Context, rawURL string) (redis.UniversalClient, error) {
 	return rdb, nil
 }
 
+// clusterLook is how old the knowledge of who has which slots may be: a master that is
+// killed answers with no redirection, so only looking tells who took over.
+const clusterLook = time.Second
+
 func client(rawURL string) (redis.UniversalClient, error) {
 	scheme, rest, ok := strings.Cut(rawURL, "://")
 	if !ok {
@@ -65,6 +69,7 @@ func client(rawURL string) (redis.UniversalClient, error) {
 			return nil, invalid(err)
 		}
 		o.ContextTimeoutEnabled = true
+		o.ClusterStateReloadInterval = clusterLook
 		return redis.NewClusterClient(o), nil
 	}
 	return nil, fmt.Errorf("redis URL scheme %q is none of redis, rediss, unix, redis+sentinel, redis+cluster", scheme)

@@ -34,5 +34,6 @@ if num('known_till') < tonumber(ARGV[10]) then -- the record is of later than wh
   doubt(now, num('presence_ttl'))
 end
 set('reserved', ARGV[3])
+set('claims_due', 1)
 save()
 return 1

@@ -1,0 +1,106 @@
+package queue
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"usher/internal/postgres"
+)
+
+const (
+	// claimChunk is how many bytes of the claims make one row: 65,536 ranks.
+	claimChunk = 8 << 10
+	// claimsEvery is how often claims too large for every second are recorded.
+	claimsEvery = 10 * time.Second
+)
+
+// claims is what this Recorder knows of the record of an epoch's claims: that a place gave
+// its session, which no loss of Redis may make it give again.
+type claims struct {
+	epoch    string
+	admitted string // the total when they were last recorded
+	at       time.Time
+	chunks   map[int64][]byte
+}
+
+// recordClaims writes the chunks of claims that changed.
+func (r *Recorder) recordClaims(ctx context.Context, name string, state map[string]string, known *claims) error {
+	if known.epoch != state["epoch"] {
+		*known = claims{epoch: state["epoch"], chunks: map[int64][]byte{}}
+	}
+	span := number(state, "frontier") - number(state, "base")
+	if known.admitted == state["admitted_total"] || span > 8*largeBitmap && time.Since(known.at) < claimsEvery {
+		return nil
+	}
+	raw, err := r.cfg.Redis.GetRange(ctx, keyOf(name, "claimed"), 0, -1).Bytes()
+	if err != nil {
+		return fmt.Errorf("read claims: %w", err)
+	}
+	first := number(state, "base") / 8
+	changed := map[int64][]byte{}
+	for at := first; at < first+int64(len(raw)); {
+		chunk := at / claimChunk
+		end := min((chunk+1)*claimChunk, first+int64(len(raw)))
+		bits := make([]byte, claimChunk)
+		copy(bits, known.chunks[chunk]) // the base may be inside of it
+		copy(bits[at%claimChunk:], raw[at-first:end-first])
+		if !bytes.Equal(bits, known.chunks[chunk]) && len(bytes.Trim(bits, "\x00")) > 0 {
+			changed[chunk] = bits
+		}
+		at = end
+	}
+	err = postgres.Retry(ctx, r.cfg.DB, func(tx pgx.Tx) error {
+		for chunk, bits := range changed {
+			_, err := tx.Exec(ctx, `
+				INSERT INTO room_claims (room, epoch, chunk, bits) VALUES ($1, $2, $3, $4)
+				ON CONFLICT (room, epoch, chunk) DO UPDATE SET bits = EXCLUDED.bits`, name, state["epoch"], chunk, bits)
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("record claims: %w", err)
+	}
+	for chunk, bits := range changed {
+		known.chunks[chunk] = bits
+	}
+	for chunk := range known.chunks {
+		if (chunk+1)*claimChunk <= first {
+			delete(known.chunks, chunk)
+		}
+	}
+	known.admitted, known.at = state["admitted_total"], time.Now()
+	return nil
+}
+
+// bringClaimsBack tells a store that has lost claims of all that are on record.
+func (r *Recorder) bringClaimsBack(ctx context.Context, name string, state map[string]string) error {
+	first := number(state, "base") / 8
+	rows, err := r.cfg.DB.Query(ctx, `SELECT chunk, bits FROM room_claims WHERE room = $1 AND epoch = $2 AND (chunk + 1) * $3 > $4`,
+		name, state["epoch"], claimChunk, first)
+	if err != nil {
+		return fmt.Errorf("read recorded claims: %w", err)
+	}
+	var chunk int64
+	var bits []byte
+	_, err = pgx.ForEachRow(rows, []any{&chunk, &bits}, func() error {
+		at := chunk*claimChunk - first
+		if at < 0 {
+			bits, at = bits[min(-at, int64(len(bits))):], 0
+		}
+		return claimsScript.Run(ctx, r.cfg.Redis, keysOf(name), r.now(), state["epoch"], state["base"], at, bits).Err()
+	})
+	if err == nil {
+		err = claimsScript.Run(ctx, r.cfg.Redis, keysOf(name), r.now(), state["epoch"], state["base"], "", "").Err()
+	}
+	if err != nil {
+		return fmt.Errorf("bring claims back: %w", err)
+	}
+	return nil
+}
