@@ -27,6 +27,13 @@ func main() {
 		}
 		return
 	}
+	if kind := os.Getenv(pushMark); kind != "" {
+		if err := servePush(kind, os.Stdin, os.Stdout); err != nil {
+			fmt.Fprintf(os.Stderr, "bench %s: %v\n", kind, err)
+			os.Exit(1)
+		}
+		return
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	stop()
@@ -43,6 +50,8 @@ type settings struct {
 	profile string
 	waiting int64
 	orders  int
+	idle    int
+	crowded int
 }
 
 // A row of the table.
@@ -52,12 +61,14 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	var s settings
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.SetOutput(stderr)
-	flags.StringVar(&s.only, "only", "", "run one part alone: joins, memory or orders")
+	flags.StringVar(&s.only, "only", "", "run one part alone: joins, memory, orders, sockets or crowd")
 	flags.IntVar(&s.rounds, "rounds", 5, "how often both sides of a ratio take turns")
 	flags.DurationVar(&s.round, "round", 3*time.Second, "how long a side's turn is")
 	flags.StringVar(&s.profile, "profile", "", "write a CPU profile of the gateway under joins to this file")
 	flags.Int64Var(&s.waiting, "waiting", 100_000, "how many visitors wait in the memory part")
 	flags.IntVar(&s.orders, "orders", 1000, "how many orders a turn of the orders part pays")
+	flags.IntVar(&s.idle, "idle", 10_000, "how many WebSockets are open in the sockets part")
+	flags.IntVar(&s.crowded, "crowd", 48_000, "how many WebSockets three gateways hold in the crowd part")
 	if err := flags.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
 			return nil
@@ -110,6 +121,13 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		}
 	}
 	if err := part("orders", func() ([]row, error) { return measureOrders(ctx, s, folder) }); err != nil {
+		return err
+	}
+	push := pushBench{settings: s, folder: folder}
+	if err := part("sockets", func() ([]row, error) { return push.sockets(ctx) }); err != nil {
+		return err
+	}
+	if err := part("crowd", func() ([]row, error) { return push.crowd(ctx) }); err != nil {
 		return err
 	}
 	w := tabwriter.NewWriter(stdout, 0, 0, 2, ' ', 0)

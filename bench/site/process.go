@@ -60,6 +60,9 @@ func start(ctx context.Context, program, folder, name string, args ...string) (*
 	return p, nil
 }
 
+// PID is the process' number.
+func (p *Process) PID() int { return p.cmd.Process.Pid }
+
 // ready asks until the process answers that it is ready, or has ended.
 func (p *Process) ready(ctx context.Context) error {
 	tick := time.NewTicker(50 * time.Millisecond)

@@ -1,0 +1,171 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// pushMark in the environment makes this program one of the processes of the push parts.
+const pushMark = "USHER_BENCH_PUSH"
+
+var pushChildren = map[string]func(in io.Reader, out io.Writer) error{
+	"crowd": serveCrowd,
+	"bare":  serveBareWriter,
+}
+
+// servePush is the whole life of such a process. It ends with its standard input, and so with its parent.
+func servePush(kind string, in io.Reader, out io.Writer) error {
+	serve, ok := pushChildren[kind]
+	if !ok {
+		return fmt.Errorf("%s=%q", pushMark, kind)
+	}
+	return serve(in, out)
+}
+
+// A child is one of them, as its parent has it.
+type child struct {
+	cmd *exec.Cmd
+	in  io.WriteCloser
+	out *bufio.Reader
+}
+
+// startChild runs this program again and sends it a first line.
+func startChild(ctx context.Context, kind, first string) (*child, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	c := &child{cmd: exec.CommandContext(ctx, self)}
+	c.cmd.Env = append(os.Environ(), pushMark+"="+kind)
+	c.cmd.Stderr = os.Stderr
+	if c.in, err = c.cmd.StdinPipe(); err != nil {
+		return nil, err
+	}
+	out, err := c.cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	c.out = bufio.NewReader(out)
+	if err := c.cmd.Start(); err != nil {
+		return nil, err
+	}
+	if err := c.say(first); err != nil {
+		c.stop()
+		return nil, err
+	}
+	return c, nil
+}
+
+func (c *child) say(line string) error {
+	_, err := io.WriteString(c.in, line+"\n")
+	return err
+}
+
+func (c *child) hear() (string, error) {
+	line, err := c.out.ReadString('\n')
+	if err != nil {
+		return "", fmt.Errorf("a client process is gone: %w", err)
+	}
+	return strings.TrimSpace(line), nil
+}
+
+func (c *child) stop() {
+	_ = c.in.Close()
+	_ = c.cmd.Wait() // what it died of is on standard error
+}
+
+// A throng is several crowds, a process each.
+type throng []*child
+
+// gather starts the crowds one beside the other and waits until all their sockets are open.
+func gather(ctx context.Context, crowds ...crowd) (t throng, err error) {
+	defer func() {
+		if err != nil {
+			t.stop()
+		}
+	}()
+	for _, c := range crowds {
+		described, err := json.Marshal(c)
+		if err != nil {
+			return t, err
+		}
+		p, err := startChild(ctx, "crowd", string(described))
+		if err != nil {
+			return t, err
+		}
+		t = append(t, p)
+	}
+	_, err = t.heard()
+	return t, err
+}
+
+func (t throng) stop() {
+	for _, c := range t {
+		c.stop()
+	}
+}
+
+// look tells what all of them saw together.
+func (t throng) look() (sighting, error) {
+	for _, c := range t {
+		if err := c.say("look"); err != nil {
+			return sighting{}, err
+		}
+	}
+	return t.heard()
+}
+
+func (t throng) heard() (all sighting, err error) {
+	for _, c := range t {
+		line, err := c.hear()
+		if err != nil {
+			return all, err
+		}
+		var s sighting
+		if err := json.Unmarshal([]byte(line), &s); err != nil {
+			return all, err
+		}
+		all.add(s)
+	}
+	return all, nil
+}
+
+// usage is what a process has used and holds.
+type usage struct {
+	cpu time.Duration // user and system, to 10 ms
+	rss int64         // bytes
+}
+
+// usageOf reads it from the kernel.
+func usageOf(pid int) (u usage, err error) {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return u, err
+	}
+	_, rest, ok := strings.Cut(string(stat), ") ") // a program's name may hold spaces
+	fields := strings.Fields(rest)
+	if !ok || len(fields) < 22 {
+		return u, errors.New("the kernel's word on a process is not understood")
+	}
+	const userTicks, systemTicks, pages = 11, 12, 21
+	numbers := map[int]int64{userTicks: 0, systemTicks: 0, pages: 0}
+	for i := range numbers {
+		if numbers[i], err = strconv.ParseInt(fields[i], 10, 64); err != nil {
+			return u, err
+		}
+	}
+	const tick = 10 * time.Millisecond // USER_HZ is 100 on every Linux that Go runs on
+	return usage{
+		cpu: time.Duration(numbers[userTicks]+numbers[systemTicks]) * tick,
+		rss: numbers[pages] * int64(os.Getpagesize()),
+	}, nil
+}
