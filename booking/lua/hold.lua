@@ -14,9 +14,10 @@ local ends = math.min(now + ARGV[5], tonumber(ARGV[6]))
 if ends <= now then return {'over'} end
 
 -- The old hold is given back before anything is chosen, and taken again if that fails.
+-- One that was given back before has nothing to give: its units may be others' by now.
 local old = ARGV[8]
-local before = old ~= '' and redis.call('HMGET', hold(old), 'session', 'units', 'order') or {}
-local replaces = before[1] == session and before[3] == ''
+local before = old ~= '' and redis.call('HMGET', hold(old), 'session', 'units', 'order', 'gone') or {}
+local replaces = before[1] == session and before[3] == '' and not before[4]
 local old_ends
 if replaces then
 	old_ends = tonumber(redis.call('ZSCORE', due, old))
