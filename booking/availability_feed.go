@@ -45,7 +45,12 @@ type frame struct {
 	text    []byte
 }
 
-type feedKey struct{ event, performance uuid.UUID }
+type feedKey struct {
+	event, performance uuid.UUID
+	layout             int // viewers who came before a change of the layout keep theirs
+}
+
+func feedOf(l *Layout) feedKey { return feedKey{l.EventID, l.PerformanceID, l.Revision} }
 
 // feeds are the performances that somebody watches on this process.
 type feeds struct {
@@ -69,7 +74,7 @@ func (f *feeds) join(l *Layout) (*feed, bool) {
 	if f.closed || f.viewers >= maxViewers {
 		return nil, false
 	}
-	key := feedKey{l.EventID, l.PerformanceID}
+	key := feedOf(l)
 	fd, ok := f.all[key]
 	if !ok {
 		fd = &feed{layout: l, changed: make(chan struct{})}
@@ -93,7 +98,7 @@ func (f *feeds) leave(fd *feed) {
 	empty := fd.viewers == 0
 	fd.mu.Unlock()
 	if empty {
-		delete(f.all, feedKey{fd.layout.EventID, fd.layout.PerformanceID})
+		delete(f.all, feedOf(fd.layout))
 	}
 }
 

@@ -111,7 +111,7 @@ func (s *Server) take(ctx context.Context, l *Layout, claims pass.Claims, in Hol
 			return Hold{}, fmt.Errorf("hold script answered %T and %T", reply[0], reply[1])
 		}
 		h := heldSeats{
-			Event: l.EventID, Performance: l.PerformanceID, ID: id, Session: claims.Session,
+			Event: l.EventID, Performance: l.PerformanceID, ID: id, Layout: l.Revision, Session: claims.Session,
 			Units: parseUnits(units), Ends: time.UnixMilli(ends).UTC(),
 		}
 		h.Total = l.total(h.Units).Amount
@@ -132,7 +132,7 @@ func (s *Server) ownHold(l *Layout, session, id string) (heldSeats, error) {
 	if err != nil {
 		return heldSeats{}, err
 	}
-	if h.Event != l.EventID || h.Performance != l.PerformanceID || h.Session != session || h.Units[len(h.Units)-1] >= l.Units() {
+	if h.Event != l.EventID || h.Performance != l.PerformanceID || h.Session != session {
 		return heldSeats{}, errHoldID
 	}
 	return h, nil
@@ -151,8 +151,12 @@ func (s *Server) held(ctx context.Context, l *Layout, session, id string) (Hold,
 	return s.holdDocument(l, h), nil
 }
 
-// keep makes sure in Redis that h is in force, and turns it over to order unless that is "".
+// keep makes sure in Redis that h is in force, and turns it over to order unless that is
+// "". A hold of another layout is over: its indexes mean other seats now.
 func (s *Server) keep(ctx context.Context, l *Layout, h heldSeats, order string) error {
+	if h.Layout != l.Revision {
+		return holdExpired("The seating has changed.")
+	}
 	outcome, reply, err := s.script(ctx, l, keepScript, h.ID.String(), h.Session, unitText(h.Units), h.Ends.UnixMilli(),
 		order, (s.sales.payTime + reserveGrace).Milliseconds())
 	if err != nil {

@@ -19,6 +19,7 @@ import (
 type heldSeats struct {
 	Event, Performance uuid.UUID
 	ID                 uuid.UUID
+	Layout             int // the revision of the layout that Units are of
 	Session            string
 	Units              []int     // sorted, distinct
 	Ends               time.Time // by Redis' clock, in milliseconds
@@ -27,7 +28,7 @@ type heldSeats struct {
 }
 
 const (
-	holdVersion = 1
+	holdVersion = 2
 	maxHoldID   = 4096
 	maxHeld     = 500 // in one hold
 )
@@ -42,6 +43,7 @@ func sealHold(ring *keyring.Ring, h heldSeats) string {
 	b = append(b, h.ID[:]...)
 	b = binary.BigEndian.AppendUint64(b, uint64(h.Ends.UnixMilli()))
 	b = binary.BigEndian.AppendUint64(b, uint64(h.Total))
+	b = binary.AppendUvarint(b, uint64(h.Layout))
 	b = binary.AppendUvarint(b, uint64(len(h.Session)))
 	b = append(b, h.Session...)
 	last := -1
@@ -74,7 +76,12 @@ func openHold(ring *keyring.Ring, id string) (heldSeats, error) {
 		Event: uuid.UUID(b[1:17]), Performance: uuid.UUID(b[17:33]), ID: uuid.UUID(b[33:49]),
 		Ends: time.UnixMilli(int64(binary.BigEndian.Uint64(b[49:57]))).UTC(), Total: int64(binary.BigEndian.Uint64(b[57:65])),
 	}
-	rest := b[fixed:]
+	layout, used := binary.Uvarint(b[fixed:])
+	if used <= 0 || layout > 1<<31 {
+		return heldSeats{}, errHoldID
+	}
+	h.Layout = int(layout)
+	rest := b[fixed+used:]
 	n, used := binary.Uvarint(rest)
 	if used <= 0 || n > uint64(len(rest)-used) {
 		return heldSeats{}, errHoldID

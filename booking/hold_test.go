@@ -293,7 +293,7 @@ func TestHoldNeverOutlivesItsPass(t *testing.T) {
 func FuzzHoldID(f *testing.F) {
 	ring := keyring.Generate(time.Now())
 	good := sealHold(ring, heldSeats{
-		Event: uuid.New(), Performance: uuid.New(), ID: uuid.Must(uuid.NewV7()), Session: "s", Units: []int{0, 7, 9000}, Ends: time.UnixMilli(1_800_000_000_123).UTC(),
+		Event: uuid.New(), Performance: uuid.New(), ID: uuid.Must(uuid.NewV7()), Layout: 300, Session: "s", Units: []int{0, 7, 9000}, Ends: time.UnixMilli(1_800_000_000_123).UTC(),
 	})
 	f.Add(good)
 	f.Add("")
@@ -302,7 +302,7 @@ func FuzzHoldID(f *testing.F) {
 	f.Add(strings.ToUpper(good))
 	f.Fuzz(func(t *testing.T, id string) {
 		h, err := openHold(ring, id)
-		if err == nil && (id != good || !slices.Equal(h.Units, []int{0, 7, 9000}) || h.Session != "s") {
+		if err == nil && (id != good || !slices.Equal(h.Units, []int{0, 7, 9000}) || h.Session != "s" || h.Layout != 300) {
 			t.Errorf("forged %q", id)
 		}
 		if id == good && err != nil {
