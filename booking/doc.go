@@ -14,7 +14,8 @@
 // no seat of an order: it is freed in the transaction that ends the order, after the
 // provider's word that nothing can be paid any more. Money that comes all the same goes
 // back by a job. The seat map in Redis follows Postgres, and every difference that a crash
-// or a loss leaves is mended by a comparison (reconcile), every quarter of a minute.
+// or a loss leaves is mended by a comparison (reconcile), every quarter of a minute; seats
+// that Redis gives to an order and Postgres to nobody are believed for a minute.
 //
 // A seating plan is immutable and known by its hash; an event's performances pin one.
 // What an index means (plan and areas) is a performance's layout; it can change only while

@@ -26,7 +26,7 @@ else
 end
 if order ~= '' then
 	local ends = now + ARGV[8]
-	redis.call('HSET', hold(id), 'order', order)
+	redis.call('HSET', hold(id), 'order', order, 'at', now)
 	redis.call('PEXPIREAT', hold(id), ends + 3600000)
 	redis.call('ZADD', due, ends, id)
 end

@@ -7,7 +7,8 @@
 --   5 meta   hash: version
 --   6 log    list: what each of the latest versions changed, "unit=state …"
 -- ARGV[1] is the prefix of the event's keys. Two kinds of key are named from it:
---   hold:<id>       hash: session, units ("1,2"), order ('' while it is a mere hold), gone
+--   hold:<id>       hash: session, units ("1,2"), order ('' while it is a mere hold), at (ms, when
+--                   it became one), gone
 --   session:<id>    hash: id of a hold → units that it, or the order made of it, takes
 -- A script that finds no map, or one shorter than the performance, returns {'missing'}
 -- and changes nothing: the caller rebuilds it from Postgres (reconcile.lua).
@@ -65,15 +66,18 @@ local function drop(id, session, units)
 end
 
 -- expire ends the holds whose time is over, a bounded number at once. One that became an
--- order keeps its units: time alone frees nothing that Postgres may have reserved.
+-- order keeps its units: time alone frees nothing that Postgres may have reserved. It is
+-- kept as gone for its last hour, so that reconcile can tell whose purse it is in.
 local function expire()
 	for _, id in ipairs(redis.call('ZRANGEBYSCORE', due, '-inf', now, 'LIMIT', 0, 200)) do
 		local h = redis.call('HMGET', hold(id), 'session', 'units', 'order')
-		if h[1] and h[3] == '' then
-			drop(id, h[1], h[2])
-		end
 		redis.call('ZREM', due, id)
-		redis.call('DEL', hold(id))
+		if h[1] and h[3] ~= '' then
+			redis.call('HSET', hold(id), 'gone', 1)
+		else
+			if h[1] then drop(id, h[1], h[2]) end
+			redis.call('DEL', hold(id))
+		end
 	end
 end
 

@@ -1,5 +1,7 @@
 -- Makes the map say what Postgres says, where nothing changed since Postgres was asked;
 -- makes the map when there is none.
+-- A hold that became an order within the last minute is believed: its order may be on the
+-- way into Postgres. After that, units that Postgres gives to nobody are free.
 -- ARGV 2 length of the map, 3 the version published before Postgres was asked, or '' when
 --      there was no map, then for every unit that looked different four each:
 --      unit, state by Postgres ('0' nobody's, '1' reserved, '2' sold), id of the order's hold,
@@ -37,9 +39,11 @@ for i = 4, #ARGV, 4 do
 		local is = state(unit)
 		if truth == '0' then
 			local owner = redis.call('HGET', own, unit)
-			local live = is == HELD and owner and redis.call('EXISTS', hold(owner)) == 1
+			local h = owner and redis.call('HMGET', hold(owner), 'session', 'gone', 'order', 'at') or {}
+			local live = is == HELD and h[1] and not h[2] and (h[3] == '' or now - (h[4] or 0) < 60000)
 			if not live and is ~= BLOCKED and is ~= FREE then
 				redis.call('HDEL', own, unit)
+				if h[1] then redis.call('HDEL', purse(h[1]), owner) end
 				set(unit, FREE)
 				changed = changed + 1
 			end
