@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"slices"
@@ -292,10 +293,10 @@ func newLayout(e *eventRecord, p performanceRecord, plan *Plan, now time.Time) *
 // unreachable tells a Postgres that is away from a statement that is wrong.
 func unreachable(err error) bool {
 	var pg *pgconn.PgError
-	if errors.As(err, &pg) { // 57: shutting down, 53: out of connections or space, 08: connection lost
-		return pg.Code[:2] == "57" || pg.Code[:2] == "53" || pg.Code[:2] == "08"
+	if errors.As(err, &pg) { // 57: shutting down, 53: out of connections or space, 08: connection lost, 25006: a standby
+		return pg.Code[:2] == "57" || pg.Code[:2] == "53" || pg.Code[:2] == "08" || pg.Code == "25006"
 	}
 	var connect *pgconn.ConnectError
 	var network net.Error
-	return errors.As(err, &connect) || errors.As(err, &network) || errors.Is(err, context.DeadlineExceeded) || pgconn.SafeToRetry(err)
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.As(err, &connect) || errors.As(err, &network) || errors.Is(err, context.DeadlineExceeded) || pgconn.SafeToRetry(err)
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humagin"
 	"github.com/gin-gonic/gin"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/redis/go-redis/v9"
 	"golang.org/x/sync/errgroup"
@@ -158,6 +159,10 @@ func (s *Server) fail(ctx context.Context, act string, err error) error {
 	}
 	if errors.Is(err, context.Canceled) && ctx.Err() != nil { // the client went away
 		return problem.New(http.StatusServiceUnavailable, "unavailable", "The request was given up.")
+	}
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) && (pg.Code == "22021" || pg.Code == "22P05") { // NUL, or no UTF-8
+		return problem.Invalid(problem.Field{Location: "request", Message: "holds characters that no text may have"})
 	}
 	s.log.ErrorContext(ctx, act, "error", err)
 	if unreachable(err) {
