@@ -3,7 +3,6 @@ package booking
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/http"
 	"time"
@@ -54,11 +53,11 @@ func (s *Server) searchOrders(ctx context.Context, e *eventRecord, q orderSearch
 			page.Next = page.Orders[i-1].ID
 			break
 		}
-		doc, err := s.operateDocument(ctx, e, o.orderRecord, o.refunded)
+		l, err := s.orderLayout(ctx, e.Slug, o.Performance)
 		if err != nil {
 			return OperateOrders{}, err
 		}
-		page.Orders = append(page.Orders, doc)
+		page.Orders = append(page.Orders, operateDocument(l, o.orderRecord, o.refunded))
 	}
 	return page, nil
 }
@@ -71,11 +70,7 @@ type tail struct {
 
 func (t tail) Scan(dest ...any) error { return t.Row.Scan(append(dest, t.more)...) }
 
-func (s *Server) operateDocument(ctx context.Context, e *eventRecord, o orderRecord, refunded int64) (OperateOrder, error) {
-	l, err := s.orderLayout(ctx, e.Slug, o.Performance)
-	if err != nil {
-		return OperateOrder{}, err
-	}
+func operateDocument(l *Layout, o orderRecord, refunded int64) OperateOrder {
 	doc := OperateOrder{
 		ID: o.ID.String(), Performance: o.Performance.String(), State: o.State, Test: o.Provider == sandboxName, Buyer: o.Buyer,
 		Total: o.Total, Paid: o.Paid, Refunded: refunded, Provider: o.Provider, Payment: o.Payment,
@@ -85,7 +80,7 @@ func (s *Server) operateDocument(ctx context.Context, e *eventRecord, o orderRec
 		label, _ := l.Label(unit)
 		doc.Seats = append(doc.Seats, label)
 	}
-	return doc, nil
+	return doc
 }
 
 // refundPaid starts the refund of a paid order: its tickets are void and its seats free
@@ -96,9 +91,18 @@ func (s *Server) refundPaid(ctx context.Context, e *eventRecord, id uuid.UUID, k
 	holder := "operator:" + who.ID
 	hash := append([]byte("refund\x00"), id[:]...)
 	now := s.now().UTC()
+	o, err := s.readOrder(ctx, e.ID, id)
+	if err != nil {
+		return OperateOrder{}, err
+	}
+	// Not within the transaction: it holds a connection, and this may need another.
+	l, err := s.orderLayout(ctx, e.Slug, o.Performance)
+	if err != nil {
+		return OperateOrder{}, err
+	}
 	var doc OperateOrder
 	var done settled
-	err := postgres.Retry(ctx, s.db, func(tx pgx.Tx) error {
+	err = postgres.Retry(ctx, s.db, func(tx pgx.Tx) error {
 		done = settled{}
 		tag, err := tx.Exec(ctx, `
 			INSERT INTO idempotency (event_id, session, key, body_hash, order_id, busy_until, created_at)
@@ -110,9 +114,6 @@ func (s *Server) refundPaid(ctx context.Context, e *eventRecord, id uuid.UUID, k
 			return s.replayRefund(ctx, tx, e.ID, holder, key, id, &doc)
 		}
 		o, err := scanOrder(tx.QueryRow(ctx, `SELECT `+orderColumns+` FROM orders WHERE event_id = $1 AND order_id = $2 FOR UPDATE`, e.ID, id))
-		if errors.Is(err, pgx.ErrNoRows) {
-			return orderNotFound()
-		}
 		if err != nil {
 			return fmt.Errorf("lock order: %w", err)
 		}
@@ -123,9 +124,7 @@ func (s *Server) refundPaid(ctx context.Context, e *eventRecord, id uuid.UUID, k
 			return err
 		}
 		o.State = orderRefunding
-		if doc, err = s.operateDocument(ctx, e, o, 0); err != nil {
-			return err
-		}
+		doc = operateDocument(l, o, 0)
 		if err := s.record(ctx, tx, "order.refund", "event/"+e.Slug+"/order/"+id.String(), map[string]string{"state": orderPaid}, map[string]string{"state": orderRefunding}); err != nil {
 			return err
 		}
