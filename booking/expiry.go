@@ -2,6 +2,7 @@ package booking
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -12,7 +13,7 @@ import (
 const (
 	// sweepEvery is how often unpaid orders past their time are looked for.
 	sweepEvery = 2 * time.Second
-	// sweepOrders bounds what one sweep ends of one event; the next one goes on.
+	// sweepOrders bounds what a sweep reads at once.
 	sweepOrders = 200
 	// reconcileEvery is how often the seat maps are compared with Postgres.
 	reconcileEvery = 15 * time.Second
@@ -49,10 +50,23 @@ func (s *Server) expireOverdue(ctx context.Context) error {
 		return err
 	}
 	for _, event := range events {
+		if err := s.expireOverdueOf(ctx, event); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// expireOverdueOf goes past orders that cannot end now: they hold up no others.
+func (s *Server) expireOverdueOf(ctx context.Context, event uuid.UUID) error {
+	now := s.now().UTC()
+	var after orderRecord // the last one of the page before
+	for {
 		rows, err := s.db.Query(ctx, `
 			SELECT `+orderColumns+` FROM orders
-			WHERE event_id = $1 AND state = 'pending' AND expires_at <= $2 ORDER BY expires_at LIMIT $3`,
-			event, s.now().UTC(), sweepOrders)
+			WHERE event_id = $1 AND state = 'pending' AND expires_at <= $2 AND (expires_at, order_id) > ($3, $4)
+			ORDER BY expires_at, order_id LIMIT $5`,
+			event, now, after.ExpiresAt, after.ID, sweepOrders)
 		if err != nil {
 			return fmt.Errorf("find overdue orders: %w", err)
 		}
@@ -68,8 +82,11 @@ func (s *Server) expireOverdue(ctx context.Context) error {
 				s.log.WarnContext(ctx, "expire order", "error", err, "order", o.ID)
 			}
 		}
+		if len(overdue) < sweepOrders {
+			return nil
+		}
+		after = overdue[sweepOrders-1]
 	}
-	return nil
 }
 
 // eventIDs are all events: also one that went back to draft may have orders.
@@ -109,17 +126,24 @@ func (s *Server) reconcileAll(ctx context.Context) error {
 		if exists == 0 {
 			continue
 		}
-		l, err := s.orderLayout(ctx, p.Slug, p.Performance)
-		if err != nil {
+		mended, err := s.reconcilePerformance(ctx, p.Slug, p.Performance)
+		if errors.Is(err, errRedis) || ctx.Err() != nil {
 			return err
 		}
-		mended, err := s.reconcile(ctx, l)
-		if err != nil {
-			return err
+		if err != nil { // no reason to leave the others alone
+			s.log.WarnContext(ctx, "compare seat map", "error", err, "event", p.Slug, "performance", p.Performance)
 		}
 		if mended > 0 {
 			s.log.InfoContext(ctx, "mended seat map", "event", p.Slug, "performance", p.Performance, "units", mended)
 		}
 	}
 	return nil
+}
+
+func (s *Server) reconcilePerformance(ctx context.Context, slug string, performance uuid.UUID) (int64, error) {
+	l, err := s.orderLayout(ctx, slug, performance)
+	if err != nil {
+		return 0, err
+	}
+	return s.reconcile(ctx, l)
 }
