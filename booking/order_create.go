@@ -80,9 +80,6 @@ func (s *Server) order(ctx context.Context, slug string, claims pass.Claims, key
 	if !l.OnSale {
 		return Order{}, notOnSale()
 	}
-	if h.Units[len(h.Units)-1] >= l.Units() {
-		return Order{}, holdExpired("The seating has changed.")
-	}
 
 	now := s.now().UTC().Truncate(time.Microsecond)
 	o := orderRecord{
@@ -159,9 +156,9 @@ func (s *Server) createPayment(ctx context.Context, slug string, o orderRecord) 
 	if o.Payment != "" {
 		return o, nil
 	}
-	p, ok := s.sales.providers[o.Provider]
-	if !ok {
-		return o, fmt.Errorf("provider %q is not configured here", o.Provider)
+	p, err := s.provider(o.Provider)
+	if err != nil {
+		return o, err
 	}
 	made, err := p.Create(ctx, charge{
 		Event: o.Event, Order: o.ID, Amount: o.Total,

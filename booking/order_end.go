@@ -30,7 +30,8 @@ type settled struct {
 
 // happened acts on what a provider told, once: the event's id is recorded in the
 // transaction that changes the order. Late, repeated and out-of-order events end right:
-// money for an order that does not own its seats any more goes back.
+// money for an order that does not own its seats any more goes back, and so does a payment
+// that no order has: its order was lost in a failover, or has another payment.
 func (s *Server) happened(ctx context.Context, providerName string, ev paymentEvent) error {
 	if ev.Kind != paymentPaid && ev.Kind != paymentFailed {
 		return nil
@@ -40,8 +41,14 @@ func (s *Server) happened(ctx context.Context, providerName string, ev paymentEv
 	err := postgres.Retry(ctx, s.db, func(tx pgx.Tx) error {
 		done = settled{}
 		o, first, err := lockOrder(ctx, tx, providerName, ev, now)
-		if err != nil || !first {
+		lost := errors.Is(err, errNoOrder)
+		switch {
+		case err != nil && !lost:
 			return err
+		case !first:
+			return nil
+		case lost || o.Provider != providerName || o.Payment != "" && o.Payment != ev.Payment:
+			return s.refundStray(ctx, tx, providerName, ev)
 		}
 		if o.Payment == "" { // the provider was faster than whoever made the order
 			o.Payment = ev.Payment
@@ -58,10 +65,6 @@ func (s *Server) happened(ctx context.Context, providerName string, ev paymentEv
 		done, err = s.payOrder(ctx, tx, o, ev.Amount, now)
 		return err
 	})
-	if errors.Is(err, errNoOrder) { // sending it again would not help
-		s.log.WarnContext(ctx, "payment of an unknown order", "provider", providerName, "payment", ev.Payment)
-		return nil
-	}
 	if err != nil {
 		return err
 	}
@@ -69,10 +72,27 @@ func (s *Server) happened(ctx context.Context, providerName string, ev paymentEv
 	return nil
 }
 
+// refundStray gives back what was paid for an event of this shop without an order to show
+// for it. What is of another shop's event is left alone: sending it again would not help.
+func (s *Server) refundStray(ctx context.Context, tx pgx.Tx, provider string, ev paymentEvent) error {
+	var ours bool
+	if err := tx.QueryRow(ctx, `SELECT EXISTS (SELECT FROM events WHERE event_id = $1)`, ev.Event).Scan(&ours); err != nil {
+		return fmt.Errorf("find event of a payment: %w", err)
+	}
+	s.log.ErrorContext(ctx, "payment of no order", "provider", provider, "payment", ev.Payment, "kind", ev.Kind, "order", ev.Order, "our event", ours)
+	if !ours || ev.Kind != paymentPaid {
+		return nil
+	}
+	if _, err := s.sales.jobs.InsertTx(ctx, tx, refundStrayArgs{provider, ev.Payment, ev.Amount.Amount}, nil); err != nil {
+		return fmt.Errorf("enqueue refund: %w", err)
+	}
+	return nil
+}
+
 var errNoOrder = errors.New("no such order")
 
 // lockOrder locks the row of the order that ev is about and records ev; first is false
-// when that was done before.
+// when that was done before. With errNoOrder ev is recorded all the same.
 func lockOrder(ctx context.Context, tx pgx.Tx, provider string, ev paymentEvent, now time.Time) (o orderRecord, first bool, err error) {
 	b := &pgx.Batch{}
 	b.Queue(`SELECT `+orderColumns+` FROM orders WHERE event_id = $1 AND order_id = $2 FOR UPDATE`, ev.Event, ev.Order)
@@ -81,17 +101,17 @@ func lockOrder(ctx context.Context, tx pgx.Tx, provider string, ev paymentEvent,
 		VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING`,
 		ev.Event, provider, ev.ID, ev.Order, ev.Kind, now)
 	results := tx.SendBatch(ctx, b)
-	if o, err = scanOrder(results.QueryRow()); err != nil {
-		if errors.Is(err, pgx.ErrNoRows) {
-			err = errNoOrder
-		}
+	o, err = scanOrder(results.QueryRow())
+	if errors.Is(err, pgx.ErrNoRows) {
+		err = errNoOrder
+	} else if err != nil {
 		return o, false, errors.Join(fmt.Errorf("lock order: %w", err), results.Close())
 	}
-	tag, err := results.Exec()
-	if err := errors.Join(err, results.Close()); err != nil {
-		return o, false, fmt.Errorf("record payment event: %w", err)
+	tag, failed := results.Exec()
+	if failed := errors.Join(failed, results.Close()); failed != nil {
+		return o, false, fmt.Errorf("record payment event: %w", failed)
 	}
-	return o, tag.RowsAffected() == 1, nil
+	return o, tag.RowsAffected() == 1, err
 }
 
 // payOrder is called with the order's row locked.
@@ -224,9 +244,9 @@ func (s *Server) end(ctx context.Context, o orderRecord, state string) error {
 			return fmt.Errorf("record payment: %w", err)
 		}
 	}
-	p, ok := s.sales.providers[o.Provider]
-	if !ok {
-		return fmt.Errorf("provider %q is not configured here", o.Provider)
+	p, err := s.provider(o.Provider)
+	if err != nil {
+		return err
 	}
 	cancelled, err := p.Cancel(ctx, o.Payment)
 	if err != nil {

@@ -3,6 +3,7 @@ package booking
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"time"
 
@@ -21,6 +22,14 @@ type provider interface {
 	Refund(ctx context.Context, paymentID string, amount int64) error
 	// Webhook checks the signature and the age of what the provider sent, and reads it.
 	Webhook(header http.Header, body []byte, now time.Time) (paymentEvent, error)
+}
+
+func (s *Server) provider(name string) (provider, error) {
+	p, ok := s.sales.providers[name]
+	if !ok {
+		return nil, fmt.Errorf("provider %q is not configured here", name)
+	}
+	return p, nil
 }
 
 // charge is what a payment is made for.

@@ -79,6 +79,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	for _, err := range []error{
 		river.AddWorkerSafely(workers, &mailWorker{s: w.s, mail: w.mail}),
 		river.AddWorkerSafely(workers, &refundWorker{s: w.s}),
+		river.AddWorkerSafely(workers, &refundStrayWorker{s: w.s}),
 		river.AddWorkerSafely(workers, &sandboxWebhookWorker{s: w.s}),
 	} {
 		if err != nil {
