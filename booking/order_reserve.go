@@ -20,7 +20,7 @@ var (
 	errKeyUsed = errors.New("idempotency key is used")
 	// errShort: not all seats were free.
 	errShort = errors.New("seats are owned by others")
-	// errSlots: the session or the person has too many seats already.
+	// errSlots: the session has too many seats already, or another of its orders was faster.
 	errSlots = errors.New("no purchase slots left")
 )
 
@@ -30,16 +30,24 @@ var (
 // Seats that an unpaid order should have given back already are freed first, the way its
 // expiry would: the provider is asked, and its word alone frees them.
 func (s *Server) reserve(ctx context.Context, l *Layout, o orderRecord, key string, hash []byte) error {
-	for try := 0; ; try++ {
+	for try, outrun := 0, 0; ; {
 		err := s.reserveOnce(ctx, l, o, key, hash)
 		var pg *pgconn.PgError
 		switch {
 		case errors.As(err, &pg) && pg.Code == "23503" && strings.Contains(pg.ConstraintName, "layout"):
 			return problem.New(http.StatusConflict, "seats-taken", "The seating has just changed.").With("taken", o.Seats).With("alternative", nil)
-		case errors.Is(err, errSlots) && try < 2: // slots may have been passed over because of an order that failed
-			continue
 		case errors.Is(err, errSlots):
-			return holdLimit(l)
+			used, err := s.usedSlots(ctx, l, o)
+			if err != nil {
+				return err
+			}
+			if used+len(o.Seats) > l.MaxPerSession {
+				return holdLimit(l)
+			}
+			if outrun++; outrun == maxOutrun {
+				return fmt.Errorf("reserve seats: outrun by the session's other orders: %w", context.DeadlineExceeded)
+			}
+			continue
 		case !errors.Is(err, errShort):
 			return err
 		}
@@ -47,7 +55,7 @@ func (s *Server) reserve(ctx context.Context, l *Layout, o orderRecord, key stri
 		if err != nil {
 			return err
 		}
-		if (freed || len(taken) == 0) && try < 2 {
+		if try++; (freed || len(taken) == 0) && try < 3 {
 			continue
 		}
 		if _, err := s.reconcile(ctx, l); err != nil { // the map let them be held: it was wrong
@@ -102,6 +110,22 @@ func (s *Server) reserveOnce(ctx context.Context, l *Layout, o orderRecord, key 
 		}
 		return errors.Join(short, results.Close())
 	})
+}
+
+// maxOutrun is how often an order chooses slots anew because another one of its session,
+// at work in the same moment, took them first. Each time one of them gets on.
+const maxOutrun = 50
+
+// usedSlots counts the slots that the order's session has, each probed by its whole key.
+func (s *Server) usedSlots(ctx context.Context, l *Layout, o orderRecord) (n int, err error) {
+	err = s.db.QueryRow(ctx, `
+		SELECT count(*) FROM generate_series(1, $3::integer) AS n
+		WHERE (SELECT true FROM purchase_slots p WHERE p.event_id = $1 AND p.holder = $2 AND p.slot = n)`,
+		o.Event, sessionHolder(o.Session), l.MaxPerSession).Scan(&n)
+	if err != nil {
+		return 0, fmt.Errorf("count purchase slots: %w", err)
+	}
+	return n, nil
 }
 
 func sessionHolder(session string) string { return "session:" + session }
