@@ -46,8 +46,13 @@ func (s *Server) publishOnce(ctx context.Context) error {
 	return operator.Publish(ctx, s.db, s.rdb)
 }
 
-// publishRooms makes the hash in Redis what Postgres says.
+// publishRooms makes the hash in Redis what Postgres says. Redis is read first: what
+// another process published meanwhile is then in Postgres too, and not taken for stale.
 func publishRooms(ctx context.Context, db operator.DB, rdb redis.UniversalClient) error {
+	have, err := rdb.HGetAll(ctx, eventRoomsKey).Result()
+	if err != nil {
+		return fmt.Errorf("publish rooms of events: %w", err)
+	}
 	rows, err := db.Query(ctx, `SELECT slug, room FROM events WHERE status <> 'draft'`)
 	if err != nil {
 		return fmt.Errorf("read rooms of events: %w", err)
@@ -56,10 +61,6 @@ func publishRooms(ctx context.Context, db operator.DB, rdb redis.UniversalClient
 	var slug, room string
 	if _, err := pgx.ForEachRow(rows, []any{&slug, &room}, func() error { want[slug] = room; return nil }); err != nil {
 		return fmt.Errorf("read rooms of events: %w", err)
-	}
-	have, err := rdb.HGetAll(ctx, eventRoomsKey).Result()
-	if err != nil {
-		return fmt.Errorf("publish rooms of events: %w", err)
 	}
 	var set []any
 	var gone []string

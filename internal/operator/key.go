@@ -124,7 +124,14 @@ func Keys(ctx context.Context, db DB) ([]Key, error) {
 
 // Publish makes the keys in Redis those of Postgres. It is repeatable, and what brings
 // keys back to a Redis that lost them and removes those that a restored one revived.
+//
+// Redis is read first: a key that another process published meanwhile is then in Postgres
+// too, and not taken for a revived one.
 func Publish(ctx context.Context, db DB, rdb redis.UniversalClient) error {
+	have, err := rdb.HGetAll(ctx, keysKey).Result()
+	if err != nil {
+		return fmt.Errorf("publish keys: %w", err)
+	}
 	rows, err := db.Query(ctx, `SELECT id, name, role, events, digest FROM operator_keys`)
 	if err != nil {
 		return fmt.Errorf("read keys: %w", err)
@@ -139,10 +146,6 @@ func Publish(ctx context.Context, db DB, rdb redis.UniversalClient) error {
 	})
 	if err != nil {
 		return fmt.Errorf("read keys: %w", err)
-	}
-	have, err := rdb.HGetAll(ctx, keysKey).Result()
-	if err != nil {
-		return fmt.Errorf("publish keys: %w", err)
 	}
 	var set []any
 	var gone []string

@@ -1,6 +1,7 @@
 package operator_test
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"net/http/httptest"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 	"github.com/redis/go-redis/v9"
 
 	"usher/internal/devstack/devtest"
@@ -203,5 +205,42 @@ func TestAuditIsRecordedOnce(t *testing.T) {
 	got, err := operator.Changes(ctx, db, "room/arena", time.Time{}, uuid.Nil, 10)
 	if err != nil || len(got) != 1 || string(got[0].After) != string(c.After) || got[0].Before != nil || !got[0].At.Equal(c.At) {
 		t.Errorf("%+v, %v", got, err)
+	}
+}
+
+// meanwhile is a database that lets another process act between two reads.
+type meanwhile struct {
+	operator.DB
+	act func()
+}
+
+func (m meanwhile) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
+	rows, err := m.DB.Query(ctx, sql, args...)
+	m.act()
+	return rows, err
+}
+
+// TestPublishBesideAnother: a key that another process makes while this one publishes is
+// not mistaken for one that was revoked.
+func TestPublishBesideAnother(t *testing.T) {
+	t.Parallel()
+	db, _ := devtest.Postgres(t)
+	rdb := devtest.Redis(t)
+	id, token := operator.NewToken()
+	err := operator.Publish(t.Context(), meanwhile{db, func() {
+		k := operator.Key{ID: id, Name: "new", Role: operator.Viewer, CreatedAt: time.Now()}
+		if err := operator.InsertKey(t.Context(), db, k, token); err != nil {
+			t.Error(err)
+		}
+		if err := operator.Publish(t.Context(), db, rdb); err != nil {
+			t.Error(err)
+		}
+	}}, rdb)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := operator.NewAuthenticator(rdb, keyring.Generate(time.Now()))
+	if p, refused := a.Authenticate(request("GET", "Authorization", "Bearer "+token)); refused != nil {
+		t.Errorf("the new key %+v is refused: %v", p, refused)
 	}
 }
