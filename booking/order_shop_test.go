@@ -79,9 +79,11 @@ func newShop(t testing.TB) *shop {
 // serve starts another server on the same stores.
 func (sh *shop) serve() (*Server, string) { return sh.serveOn(sh.rdb) }
 
-func (sh *shop) serveOn(rdb redis.UniversalClient) (*Server, string) {
+func (sh *shop) serveOn(rdb redis.UniversalClient) (*Server, string) { return sh.serveOver(sh.db, rdb) }
+
+func (sh *shop) serveOver(db *pgxpool.Pool, rdb redis.UniversalClient) (*Server, string) {
 	s, err := New(Config{
-		DB: sh.db, Redis: rdb, Ring: sh.ring, Auth: operator.NewAuthenticator(rdb, sh.ring), Log: slog.New(slog.DiscardHandler),
+		DB: db, Redis: rdb, Ring: sh.ring, Auth: operator.NewAuthenticator(rdb, sh.ring), Log: slog.New(slog.DiscardHandler),
 		Sandbox: true, PublicURL: "http://shop.test", Now: sh.now,
 	})
 	if err != nil {
