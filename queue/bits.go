@@ -95,28 +95,27 @@ func (b *bitset) bytes() []byte {
 
 // sums is an immutable bitmap with prefix sums: it counts the bits of any range at once.
 type sums struct {
-	base   uint64 // a multiple of 64
-	words  []uint64
-	before []uint32 // bits before each word; one longer than words
+	base   uint64   // a multiple of 64
+	raw    []byte   // as Redis has it, whole words
+	before []uint32 // bits before each word; one longer than there are words
 }
 
+// sumsOf takes raw over.
 func sumsOf(base uint64, raw []byte) *sums {
-	n := (len(raw) + 7) / 8
-	s := &sums{base: base, words: make([]uint64, n), before: make([]uint32, n+1)}
-	for i := range n {
-		var w uint64
-		if tail := raw[i*8:]; len(tail) >= 8 {
-			w = binary.BigEndian.Uint64(tail)
-		} else {
-			var last [8]byte
-			copy(last[:], tail)
-			w = binary.BigEndian.Uint64(last[:])
-		}
-		s.words[i] = w
-		s.before[i+1] = s.before[i] + uint32(bits.OnesCount64(w))
+	raw = append(raw, make([]byte, -len(raw)&7)...)
+	s := &sums{base: base, raw: raw, before: make([]uint32, len(raw)/8+1)}
+	sum, before := uint32(0), s.before[1:]
+	for i := range before {
+		sum += uint32(bits.OnesCount64(binary.NativeEndian.Uint64(raw[i*8 : i*8+8]))) // in any order
+		before[i] = sum
 	}
 	return s
 }
+
+func (s *sums) word(i uint64) uint64 { return binary.BigEndian.Uint64(s.raw[i*8:]) }
+
+// end is the first rank that it says nothing about.
+func (s *sums) end() uint64 { return s.base + uint64(len(s.raw))*8 }
 
 // upTo counts the bits of ranks before rank.
 func (s *sums) upTo(rank uint64) uint64 {
@@ -124,12 +123,12 @@ func (s *sums) upTo(rank uint64) uint64 {
 		return 0
 	}
 	i := (rank - s.base) / 64
-	if i >= uint64(len(s.words)) {
-		return uint64(s.before[len(s.words)])
+	if i >= uint64(len(s.raw)/8) {
+		return uint64(s.before[len(s.before)-1])
 	}
 	n := uint64(s.before[i])
 	if r := (rank - s.base) % 64; r > 0 {
-		n += uint64(bits.OnesCount64(s.words[i] >> (64 - r)))
+		n += uint64(bits.OnesCount64(s.word(i) >> (64 - r)))
 	}
 	return n
 }
@@ -147,5 +146,5 @@ func (s *sums) has(rank uint64) bool {
 		return false
 	}
 	i := (rank - s.base) / 64
-	return i < uint64(len(s.words)) && s.words[i]>>(63-(rank-s.base)%64)&1 == 1
+	return i < uint64(len(s.raw)/8) && s.word(i)>>(63-(rank-s.base)%64)&1 == 1
 }

@@ -42,6 +42,8 @@ var keyNames = []string{
 	"phones:0", // presence of phones, which lasts longer
 	"phones:1",
 	"lobby:phones",
+	"tmp:3", // with tmp and tmp:2: bitmaps that a caller brings, in the transaction of the script that takes them
+	"tmp:4",
 }
 
 // keysOf returns all keys of a room.

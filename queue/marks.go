@@ -94,6 +94,8 @@ type batch struct {
 	epoch   string
 	numbers bool
 	args    []any // of mark.lua after the time
+	// present and phones are all of set and the phones in it, where args do not name them.
+	present, phones []byte
 }
 
 // pendingMarks takes the marks that go with this tick.
@@ -143,7 +145,7 @@ func (l *Line) pendingMarks(v *View) *batch {
 		})
 		counts = set.bytes()
 	}
-	b.args = append(b.args, "bulk", b.set.bytes(), counts, b.set.common(&m.phones))
+	b.args, b.present, b.phones = append(b.args, "bulk", counts), b.set.bytes(), b.set.common(&m.phones)
 	return b
 }
 

@@ -52,7 +52,7 @@ func (l *Line) round(ctx context.Context, before *View, at readFrom, a admission
 	}
 	sent := l.pendingMarks(before)
 	var marked, advanced *redis.Cmd
-	var counted, left func() ([]byte, error)
+	var counted, left bitsAnswer
 	piped := func(p redis.Pipeliner) error {
 		if sent != nil {
 			l.bring(ctx, p, map[string][]byte{"tmp": sent.present, "tmp:3": sent.phones})
@@ -117,25 +117,32 @@ func (l *Line) bring(ctx context.Context, p redis.Pipeliner, bitmaps map[string]
 	}
 }
 
+// bitsAnswer gives the bits that were asked for; more tells that there may be further ones.
+type bitsAnswer func() (raw []byte, more bool, err error)
+
 // askBits asks for a bitmap. A large one is read straight into memory of its own, with
 // room for more joins than one tick brings.
-func (l *Line) askBits(ctx context.Context, p redis.Pipeliner, name string, at readFrom, before *View) func() ([]byte, error) {
+func (l *Line) askBits(ctx context.Context, p redis.Pipeliner, name string, at readFrom, before *View) bitsAnswer {
 	from := int64(at.start / 8)
 	if before == nil || before.epoch != at.epoch || (before.next-min(before.next, at.base+at.start))/8 < largeBitmap {
-		return p.GetRange(ctx, keyOf(l.room, name), from, -1).Bytes
+		bits := p.GetRange(ctx, keyOf(l.room, name), from, -1)
+		return func() ([]byte, bool, error) {
+			raw, err := bits.Bytes()
+			return raw, false, err
+		}
 	}
 	room := make([]byte, ((before.next-at.base-at.start)/8+largeBitmap)/8*8)
 	bits := redis.NewZeroCopyStringCmd(ctx, room, "getrange", keyOf(l.room, name), from, from+int64(len(room))-1)
 	_ = p.Process(ctx, bits) // in a pipeline it is only queued
-	return func() ([]byte, error) {
+	return func() ([]byte, bool, error) {
 		n, err := bits.Result()
-		return room[:n], err
+		return room[:n], n == len(room), err
 	}
 }
 
 // attach gives v its bits: those just read, or those of before where they still hold.
 // It is false when they have to be read again.
-func (l *Line) attach(v, before *View, at readFrom, counted, left func() ([]byte, error)) (bool, error) {
+func (l *Line) attach(v, before *View, at readFrom, counted, left bitsAnswer) (bool, error) {
 	same := before != nil && before.epoch == v.epoch
 	if same && v.quiet() {
 		// What the store holds is being rebuilt: what was shown stays.
@@ -146,24 +153,25 @@ func (l *Line) attach(v, before *View, at readFrom, counted, left func() ([]byte
 	if v.epoch != at.epoch || v.base != at.base {
 		return false, nil
 	}
-	read := func(bits func() ([]byte, error)) (*sums, error) {
-		raw, err := bits()
+	read := func(answer bitsAnswer) (bits *sums, next uint64, err error) {
+		raw, more, err := answer()
 		if err != nil {
-			return nil, fmt.Errorf("read the bits of %s: %w", l.room, err)
+			return nil, 0, fmt.Errorf("read the bits of %s: %w", l.room, err)
 		}
-		return sumsOf(at.base+at.start, raw), nil
+		bits, next = sumsOf(at.base+at.start, raw), v.next
+		if more {
+			next = min(next, bits.end())
+		}
+		return bits, next, nil
 	}
 	var err error
 	switch {
 	case v.quiet():
 	case counted != nil:
-		if v.counted, err = read(counted); err != nil {
+		if v.counted, v.countedNext, err = read(counted); err != nil {
 			return false, err
 		}
-		v.countedNext, l.readAt = v.next, time.Now()
-		if end := v.counted.end(); before != nil && before.next < end { // of joins beyond, askBits had no room for
-			v.countedNext = min(v.next, end)
-		}
+		l.readAt = time.Now()
 	case same && before.counted != nil && before.ranked() && !before.quiet():
 		v.counted, v.countedNext = before.counted, before.countedNext
 	case v.ranked():
@@ -171,7 +179,7 @@ func (l *Line) attach(v, before *View, at readFrom, counted, left func() ([]byte
 	}
 	switch {
 	case left != nil:
-		if v.left, err = read(left); err != nil {
+		if v.left, _, err = read(left); err != nil {
 			return false, err
 		}
 		l.leftN = v.outOfLine

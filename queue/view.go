@@ -36,6 +36,7 @@ type View struct {
 	// those from countedNext on joined after it was read, and all count.
 	counted     *sums
 	countedNext uint64
+	passed      uint64 // bits of counted before the frontier
 	left        *sums
 
 	waiting, present, sessions, called                  uint64
@@ -149,7 +150,10 @@ func (v *View) rank(number uint64) uint64 {
 
 // ahead counts the places before rank that still count.
 func (v *View) ahead(rank uint64) uint64 {
-	n := v.counted.between(v.frontier, min(rank, v.countedNext))
+	n := uint64(0)
+	if end := min(rank, v.countedNext); v.counted != nil && end > v.frontier {
+		n = v.counted.upTo(end) - v.passed
+	}
 	if rank > v.countedNext {
 		n += rank - max(v.countedNext, v.frontier)
 	}

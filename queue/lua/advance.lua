@@ -10,11 +10,11 @@ local now, p = turn()
 local admit = tonumber(ARGV[6])
 if admit > 0 and s.admit_id == ARGV[7] then admit = 0 end -- a client that lost our answer asks again
 
--- A store that is behind what a gateway remembers has lost writes. Where to go on counting,
--- the Recorder says.
+-- A store that is behind what a gateway remembers has lost writes. Where to go on counting
+-- and whether there was a draw, the Recorder says.
 local seen_frontier, seen_next = tonumber(ARGV[4]), tonumber(ARGV[5])
 if ARGV[3] == s.epoch and (num('frontier') < seen_frontier or num('next') < seen_next) then
-  if num('next') < seen_next then
+  if num('next') < seen_next or not drawn() then
     set('reserved', '')
     set('known_till', 0)
   end
@@ -49,20 +49,12 @@ if pt >= ends then
     end
     set('phone_ends', pt + length)
   end
-  local present, sized = { K.slots[1], K.slots[2], K.slots[3] }, { K.live, slot() }
+  local present = { K.slots[1], K.slots[2], K.slots[3] }
   for _, key in ipairs(K.phones) do
-    if call('EXISTS', key) == 1 then
-      present[#present + 1] = key
-      sized[#sized + 1] = key
-    end
+    if call('EXISTS', key) == 1 then present[#present + 1] = key end
   end
+  even({ K.counted, K.live, unpack(present) })
   call('BITOP', 'OR', K.live, unpack(present))
-  local size = max(call('STRLEN', K.live), call('STRLEN', K.counted))
-  if size > 0 then -- bitmaps of one size are combined many times faster
-    for _, key in ipairs(sized) do
-      if call('STRLEN', key) < size then call('SETRANGE', key, size - 1, '\0') end
-    end
-  end
   if not quiet(now) and num('next') > 0 then call('BITOP', 'AND', K.counted, K.counted, K.live) end
 end
 
@@ -138,7 +130,9 @@ if admit > 0 then
   changed(now, ARGV[7], ARGV[8], ARGV[9], 'room.admit', '', cjson.encode({ count = admit, called = made }), ARGV[10])
 end
 
--- Bits of ranks that are all settled are dropped, seldom enough to cost little.
+-- Bits of ranks that are all settled are dropped, seldom enough to cost little, and once
+-- what stays is short enough to be copied within this run.
+local STAYS = 65536 -- bytes of each bitmap
 local safe = num('frontier')
 for _, key in ipairs({ K.calls, K.absent, K.missed }) do
   local b = head(key)
@@ -150,7 +144,8 @@ if num('returning') > 0 then
 end
 local EXTENDED = 4000 -- so many are looked at; one beyond may lapse where it would be missed
 local shift = floor((safe - num('base')) / 64) * 8
-if quiet(now) or shift * 8 < (num('next') - num('base')) / 2 then shift = 0 end
+local stays = (num('next') - num('base')) / 8 - shift
+if quiet(now) or shift < stays or stays > STAYS then shift = 0 end
 if shift >= 8192 then
   for _, rank in ipairs(call('ZRANGE', K.extended, 0, EXTENDED)) do safe = min(safe, tonumber(rank)) end
   shift = floor((safe - num('base')) / 64) * 8

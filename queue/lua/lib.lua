@@ -14,7 +14,7 @@ local K = {
   calls = KEYS[13], absent = KEYS[14], missed = KEYS[15], recalls = KEYS[16], sessions = KEYS[17], tmp = KEYS[18],
   changes = KEYS[19], seconds = KEYS[20], minutes = KEYS[21],
   lobby_counted = KEYS[22], lobby_live = KEYS[23], lobby_left = KEYS[24], settings = KEYS[25], tmp2 = KEYS[26], cleared = KEYS[27],
-  extended = KEYS[28], phones = { KEYS[29], KEYS[30] }, lobby_phones = KEYS[31],
+  extended = KEYS[28], phones = { KEYS[29], KEYS[30] }, lobby_phones = KEYS[31], tmp3 = KEYS[32], tmp4 = KEYS[33],
 }
 local call = redis.call
 local floor, min, max = math.floor, math.min, math.max
@@ -22,7 +22,7 @@ local floor, min, max = math.floor, math.min, math.max
 local UNTICKED = 5000 -- the longest step of clock and ptime: longer ones mean that nobody ticked
 local COST = 60000 -- one call, in units of the bucket
 local SETTLE = 6000 -- the quiet time after a restart or failover that seems to have lost nothing: two round trips that time out
-local BATCHES = 64 -- batches, and
+local BATCHES = 32 -- batches, and
 local EXPIRIES = 500 -- single entries that one run expires at most
 
 local s, dirty = {}, {}
@@ -121,6 +121,19 @@ local function off(rank) return rank - num('base') end
 local function bit_of(key, rank) return call('GETBIT', key, off(rank)) end
 
 local function put_bit(key, rank, v) call('SETBIT', key, off(rank), v) end
+
+-- even makes bitmaps as long as the longest of them: BITOP takes those of one length many
+-- times faster, and one that is missing is the slowest.
+local function even(keys)
+  local size, lengths = 0, {}
+  for i, key in ipairs(keys) do
+    lengths[i] = call('STRLEN', key)
+    size = max(size, lengths[i])
+  end
+  for i, key in ipairs(keys) do
+    if lengths[i] < size then call('SETRANGE', key, size - 1, '\0') end
+  end
+end
 
 -- ones counts the bits of ranks [a, b).
 local function ones(key, a, b)
@@ -378,6 +391,7 @@ end
 
 -- uncount keeps those from counting again of whom a gateway knows that they do not.
 local function uncount()
+  even({ K.counted, K.cleared })
   call('BITOP', 'AND', K.tmp, K.counted, K.cleared)
   call('BITOP', 'XOR', K.counted, K.counted, K.tmp)
   call('UNLINK', K.tmp)
@@ -390,6 +404,7 @@ local function fix_lobby(size)
     if call('EXISTS', K[from]) == 1 then call('RENAME', K[from], K[to]) end
   end
   if call('EXISTS', unpack(K.phones)) > 0 then
+    even(K.phones)
     call('BITOP', 'OR', K.lobby_phones, unpack(K.phones))
     call('UNLINK', unpack(K.phones))
   end

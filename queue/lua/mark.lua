@@ -1,13 +1,18 @@
 -- Marks places present.
 -- ARGV: time, epoch, space ('number' before the lobby's end is known, then 'rank'),
---   base of the bitmaps, then either 'few', how many phones come first, and the ranks, or 'bulk',
---   a bitmap of who is present, one of who counts (used in the quiet time after a restore;
---   may be ''), and one of who of the present are phones (may be '').
+--   base of the bitmaps, then either 'few', how many phones come first, and the ranks, or 'bulk'
+--   and a bitmap of who counts (used in the quiet time after a restore; may be ''). Then `tmp`
+--   holds a bitmap of who is present, and `tmp:3` one of who of those are phones, where there
+--   are any: ten million bits would cost milliseconds as an argument.
 -- Returns 1, or 0 when epoch, space or base are no longer so: the caller keeps its marks.
-if not load() or s.epoch ~= ARGV[2] or s.base ~= ARGV[4] then return 0 end
+local function done(answer)
+  call('UNLINK', K.tmp, K.tmp3)
+  return answer
+end
+if not load() or s.epoch ~= ARGV[2] or s.base ~= ARGV[4] then return done(0) end
 local space = 'rank'
 if s.method == 'draw' and not s.lobby_size then space = 'number' end
-if space ~= ARGV[3] then return 0 end
+if space ~= ARGV[3] then return done(0) end
 local now = max(wall(), num('time'))
 
 local function each(key, list)
@@ -38,22 +43,24 @@ if ARGV[5] == 'few' then
   return 1
 end
 
-local function merge(bits, keys)
-  call('SET', K.tmp, bits)
+-- merge ORs brought into each of keys, less those who left.
+local function merge(brought, keys)
   if call('EXISTS', K.left) == 1 then
-    -- tmp AND NOT left
-    call('BITOP', 'AND', K.tmp2, K.tmp, K.left)
-    call('BITOP', 'XOR', K.tmp, K.tmp, K.tmp2)
+    even({ brought, K.left })
+    -- brought AND NOT left
+    call('BITOP', 'AND', K.tmp2, brought, K.left)
+    call('BITOP', 'XOR', brought, brought, K.tmp2)
     call('UNLINK', K.tmp2)
   end
-  for _, key in ipairs(keys) do call('BITOP', 'OR', key, key, K.tmp) end
-  call('UNLINK', K.tmp)
+  even({ brought, unpack(keys) })
+  for _, key in ipairs(keys) do call('BITOP', 'OR', key, key, brought) end
 end
 
-merge(ARGV[6], { K.live, slot() })
-if #ARGV[8] > 0 then merge(ARGV[8], { phone_slot() }) end
-if quiet(now) and #ARGV[7] > 0 then
-  merge(ARGV[7], { K.counted })
+merge(K.tmp, { K.live, slot() })
+if call('EXISTS', K.tmp3) == 1 then merge(K.tmp3, { phone_slot() }) end
+if quiet(now) and #ARGV[6] > 0 then
+  call('SET', K.tmp, ARGV[6])
+  merge(K.tmp, { K.counted })
   if s.cleared == '1' then uncount() end
 end
-return 1
+return done(1)
