@@ -115,11 +115,12 @@ func (s *Server) rawCalls() []rawCall {
 	place, none := reflect.TypeFor[queue.Place](), reflect.Type(nil)
 	room := func(suffix string) string { return "/api/v1/rooms/{room}" + suffix }
 	return []rawCall{
-		{"POST", room("/places"), "join", "Join the line, or find the place one has", map[int]reflect.Type{201: reflect.TypeFor[joined](), 200: reflect.TypeFor[joined]()}, []int{403, 404, 409, 413, 422, 429, 503}, s.room(s.postPlaces)},
+		{"POST", room("/places"), "join", "Join the line, or find the place one has", map[int]reflect.Type{201: reflect.TypeFor[joined](), 200: reflect.TypeFor[joined]()}, []int{403, 404, 409, 410, 413, 422, 429, 503}, s.room(s.postPlaces)},
 		{"GET", room("/place"), "get-place", "Where one stands; Retry-After says when to ask again", map[int]reflect.Type{200: place}, []int{404, 410, 429, 503}, s.withPlace(s.getPlace)},
 		{"DELETE", room("/place"), "leave", "Leave the line", map[int]reflect.Type{204: none}, []int{404, 410, 503}, s.withPlace(s.deletePlace)},
 		{"POST", room("/place/return"), "return", "Come back after a missed call", map[int]reflect.Type{200: place}, []int{404, 410, 503}, s.withPlace(s.postReturn)},
 		{"POST", room("/place/extend"), "extend-call", "As much time again to claim, once a call", map[int]reflect.Type{200: place}, []int{404, 409, 410, 503}, s.withPlace(s.postExtend)},
+		{"POST", room("/place/resume-code"), "resume-code", "A code with which another device takes the place over: POST …/places {resume}", map[int]reflect.Type{200: reflect.TypeFor[resumeCode]()}, []int{404, 410, 503}, s.withPlace(s.postResumeCode)},
 		{"GET", room("/place/ws"), "place-websocket", "WebSocket (usher.v1): a Place at once and on every change", map[int]reflect.Type{101: none}, []int{403, 404, 410, 426, 429, 503}, s.room(s.getSocket)},
 		{"GET", room("/place/events"), "place-events", "The same documents as Server-Sent Events", map[int]reflect.Type{200: none}, []int{404, 410, 503}, s.withPlace(s.getEvents)},
 		{"GET", room("/place/receipt"), "get-receipt", "A signed receipt of one's number", map[int]reflect.Type{200: reflect.TypeFor[receipt]()}, []int{404, 410}, s.withPlace(s.getReceipt)},
@@ -149,6 +150,7 @@ func (s *Server) describe(c rawCall) {
 			Type: huma.TypeObject, AdditionalProperties: false, Properties: map[string]*huma.Schema{
 				"challenge": {Type: huma.TypeString, Description: "the solved challenge, where one was asked"},
 				"invite":    {Type: huma.TypeString, Description: "an invitation, where the room wants one"},
+				"resume":    {Type: huma.TypeString, Description: "the code of a place that another device has"},
 			}}}}}
 	}
 	for status, body := range c.answers {

@@ -121,6 +121,10 @@ func (s *Server) page(r *http.Request, v *visit, line *queue.Line) WaitingPage {
 		page.Joined, page.State, page.Problem, page.Refresh = true, string(queue.Waiting), refused.Detail, pageTime/4
 		return page
 	}
+	if p.State == queue.Moved {
+		page.Problem = placeMoved().Detail
+		return page
+	}
 	page.Joined, page.State, page.Phase = true, string(p.State), string(p.Phase)
 	page.Position, page.Ahead, page.Waiting, page.Progress = p.Position, p.Ahead, p.Waiting, p.Progress
 	page.OpensAt, page.CallExpiresAt = p.OpensAt, p.CallExpiresAt

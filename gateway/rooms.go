@@ -1,10 +1,8 @@
 package gateway
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
-	"io"
 	"math/rand/v2"
 	"net/http"
 	"strconv"
@@ -74,6 +72,21 @@ func placeLapsed() *problem.Problem {
 	return problem.New(http.StatusGone, "place-lapsed", "This place is gone. You can join again at the end of the line.")
 }
 
+func placeMoved() *problem.Problem {
+	return problem.New(http.StatusGone, "place-moved", "This place was moved to another device.")
+}
+
+// gone refuses a place that can be shown no more; nil for one that can.
+func gone(p queue.Place) *problem.Problem {
+	switch p.State {
+	case queue.Lapsed:
+		return placeLapsed()
+	case queue.Moved:
+		return placeMoved()
+	}
+	return nil
+}
+
 // roomProblem tells a visitor what the queue said; an *problem.Problem of code
 // "internal" stands for what nobody foresaw.
 func roomProblem(err error) *problem.Problem {
@@ -87,6 +100,12 @@ func roomProblem(err error) *problem.Problem {
 		return problem.New(http.StatusConflict, "not-called", "It is not your turn yet.")
 	case errors.Is(err, queue.ErrExtended):
 		return problem.New(http.StatusConflict, "already-extended", "This call was extended already.")
+	case errors.Is(err, queue.ErrMoved):
+		return placeMoved()
+	case errors.Is(err, queue.ErrCode):
+		return problem.New(http.StatusForbidden, "resume-invalid", "This code is not good here, or not any more. Ask for another one on the device that has the place.")
+	case errors.Is(err, queue.ErrInShop):
+		return problem.New(http.StatusConflict, "already-admitted", "The device that has this place is in already.")
 	case errors.Is(err, queue.ErrLapsed):
 		return placeLapsed()
 	case errors.As(err, &away):
@@ -134,6 +153,9 @@ func (s *Server) joinOrKeep(w http.ResponseWriter, r *http.Request, v *visit, li
 		switch {
 		case err != nil && !errors.Is(err, queue.ErrLapsed):
 			return 0, answer, s.refusal(r, "ask for a place", err)
+		case err == nil && p.State == queue.Moved: // joining anew takes a second click
+			setCookie(w, placeCookieName(v.place.Room, v.secure), "", 0, v.secure)
+			return 0, answer, placeMoved()
 		case err == nil && !spent(p):
 			status, t, answer.Place = http.StatusOK, *v.place, p
 		}
@@ -159,56 +181,26 @@ func spent(p queue.Place) bool {
 }
 
 func (s *Server) postPlaces(w http.ResponseWriter, r *http.Request, v *visit, line *queue.Line) {
-	if refused := readJoin(r); refused != nil {
-		problem.Write(w, r, refused)
-		return
-	}
-	status, answer, refused := s.joinOrKeep(w, r, v, line)
+	body, refused := readJoin(r)
 	if refused != nil {
 		problem.Write(w, r, refused)
 		return
 	}
-	body := appendPlace(make([]byte, 0, 1024), &answer.Place)
-	body = append(append(body[:len(body)-1], `,"token":"`...), answer.Token...) // of URL-safe characters
-	writeBody(w, status, append(body, `"}`...))
-}
-
-// readJoin checks the optional body of a join. What it may hold is for the
-// challenges and invitations of rooms that have them.
-func readJoin(r *http.Request) *problem.Problem {
-	if r.Body == nil || r.Body == http.NoBody {
-		return nil
+	var status int
+	var answer joined
+	if body.resume != "" {
+		status = http.StatusOK
+		answer, refused = s.resume(w, r, v, line, body.resume)
+	} else {
+		status, answer, refused = s.joinOrKeep(w, r, v, line)
 	}
-	body, err := io.ReadAll(r.Body)
-	var tooLarge *http.MaxBytesError
-	switch {
-	case errors.As(err, &tooLarge):
-		return problem.BodyTooLarge()
-	case err != nil:
-		return problem.New(http.StatusBadRequest, "bad-request", "The request body could not be read.")
-	case len(bytes.TrimSpace(body)) == 0:
-		return nil
-	case !json.Valid(body):
-		return problem.New(http.StatusBadRequest, "bad-request", "The request body is not valid JSON.")
+	if refused != nil {
+		problem.Write(w, r, refused)
+		return
 	}
-	var fields map[string]json.RawMessage
-	if json.Unmarshal(body, &fields) != nil || fields == nil {
-		return problem.Invalid(problem.Field{Location: "body", Message: "must be an object"})
-	}
-	var faults []problem.Field
-	for name, value := range fields {
-		var text *string
-		switch {
-		case name != "challenge" && name != "invite":
-			faults = append(faults, problem.Field{Location: "body", Message: "has an unknown field"})
-		case json.Unmarshal(value, &text) != nil:
-			faults = append(faults, problem.Field{Location: "body." + name, Message: "must be a string"})
-		}
-	}
-	if len(faults) > 0 {
-		return problem.Invalid(faults...)
-	}
-	return nil
+	document := appendPlace(make([]byte, 0, 1024), &answer.Place)
+	document = append(append(document[:len(document)-1], `,"token":"`...), answer.Token...) // of URL-safe characters
+	writeBody(w, status, append(document, `"}`...))
 }
 
 func (s *Server) getPlace(w http.ResponseWriter, r *http.Request, v *visit, line *queue.Line, t queue.Token) {
@@ -217,8 +209,8 @@ func (s *Server) getPlace(w http.ResponseWriter, r *http.Request, v *visit, line
 		problem.Write(w, r, s.refusal(r, "ask for a place", err))
 		return
 	}
-	if p.State == queue.Lapsed {
-		problem.Write(w, r, placeLapsed())
+	if refused := gone(p); refused != nil {
+		problem.Write(w, r, refused)
 		return
 	}
 	w.Header().Set("Retry-After", strconv.Itoa(askAgain(again, presence(line))))
@@ -248,8 +240,8 @@ func (s *Server) postReturn(w http.ResponseWriter, r *http.Request, v *visit, li
 		problem.Write(w, r, s.refusal(r, "return", err))
 		return
 	}
-	if p.State == queue.Lapsed {
-		problem.Write(w, r, placeLapsed())
+	if refused := gone(p); refused != nil {
+		problem.Write(w, r, refused)
 		return
 	}
 	writeBody(w, http.StatusOK, appendPlace(make([]byte, 0, 1024), &p))

@@ -11,6 +11,7 @@ var (
 	ErrClosed    = errors.New("the room is closed")
 	ErrNotCalled = errors.New("the place is not called")
 	ErrExtended  = errors.New("the call was extended before")
+	ErrMoved     = errors.New("another device has the place")
 	ErrLapsed    = errors.New("the place has lapsed")
 )
 

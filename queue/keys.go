@@ -44,6 +44,8 @@ var keyNames = []string{
 	"lobby:phones",
 	"tmp:3", // with tmp and tmp:2: bitmaps that a caller brings, in the transaction of the script that takes them
 	"tmp:4",
+	"moved", // hash: number → generation of the places that have moved to another device
+	"moves", // list of the same, in order
 }
 
 // keysOf returns all keys of a room.

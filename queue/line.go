@@ -197,6 +197,9 @@ func (l *Line) advance(ctx context.Context, a admission) (made int, err error) {
 			return made, err
 		}
 	}
+	if err := l.followMoves(ctx, v, before); err != nil {
+		return made, err
+	}
 	l.measure(v)
 	if l.origin != nil {
 		v.origin = l.origin(deref(v.settings.Origin))

@@ -72,7 +72,7 @@ func (l *Line) Seen(t Token) {
 
 // seen is Seen with the lock held.
 func (l *Line) seen(v *View, t Token) {
-	if t.Epoch != v.epoch || t.Number >= v.next+markAhead {
+	if t.Epoch != v.epoch || t.Number >= v.next+markAhead || v.hasMoved(t) {
 		return
 	}
 	if l.marks.epoch != v.epoch || l.marks.numbers != v.numbers() {

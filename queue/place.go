@@ -29,10 +29,11 @@ const (
 	Missed   State = "missed"
 	Lapsed   State = "lapsed"
 	Left     State = "left"
+	Moved    State = "moved" // another device has it
 )
 
 // Final tells that a place in this state will never change again.
-func (s State) Final() bool { return s == Lapsed || s == Left }
+func (s State) Final() bool { return s == Lapsed || s == Left || s == Moved }
 
 // Band is a range of seconds.
 type Band struct {
@@ -46,7 +47,7 @@ type Place struct {
 	Epoch  string `json:"epoch"`
 	Number uint64 `json:"number" doc:"order of arrival, from 0"`
 	Phase  Phase  `json:"phase" enum:"scheduled,lobby,open,paused,closed,sold_out"`
-	State  State  `json:"state" enum:"lobby,waiting,called,admitted,missed,lapsed,left"`
+	State  State  `json:"state" enum:"lobby,waiting,called,admitted,missed,lapsed,left,moved"`
 	// Rank is the order of admission, nil in the lobby.
 	Rank *uint64 `json:"rank"`
 	// Position is Ahead + 1; both are nil unless the place waits. They never rise.

@@ -17,6 +17,7 @@ var (
 	joinScript      = script("join")
 	advanceScript   = script("advance")
 	markScript      = script("mark")
+	moveScript      = script("move")
 	placesScript    = script("places")
 	returnScript    = script("return")
 	claimScript     = script("claim")

@@ -29,6 +29,8 @@ type Token struct {
 	Commitment string
 	// Phone tells that it was given to a phone, which may be absent for longer.
 	Phone bool
+	// Generation counts the devices that had the place before.
+	Generation uint64
 }
 
 // ErrToken is the answer to every token that is not ours, whatever is wrong with it.
@@ -70,12 +72,15 @@ func OpenToken(ring *keyring.Ring, s string) (Token, error) {
 	return parsePayload(payload)
 }
 
-// What a place's last byte says; a place of which there is nothing to say has none.
-const ofPhone = 1
+// What the byte after the commitment says; without anything to say there is none.
+const (
+	ofPhone      = 1
+	ofGeneration = 2 // a uvarint follows
+)
 
 // payload is: room length and room, epoch (16 bytes), number, milliseconds of
 // issue and frontier as uvarints, visitor (16 bytes), commitment (32 bytes), and
-// at most one more byte.
+// what there is to say more.
 func (t Token) payload() []byte {
 	b := make([]byte, 0, 120)
 	b = append(b, byte(len(t.Room)))
@@ -87,8 +92,18 @@ func (t Token) payload() []byte {
 	b = binary.AppendUvarint(b, t.Frontier)
 	b = append(b, fromHex(t.Visitor, 16)...)
 	b = append(b, fromHex(t.Commitment, 32)...)
+	var more byte
 	if t.Phone {
-		b = append(b, ofPhone)
+		more |= ofPhone
+	}
+	if t.Generation > 0 {
+		more |= ofGeneration
+	}
+	if more != 0 {
+		b = append(b, more)
+	}
+	if t.Generation > 0 {
+		b = binary.AppendUvarint(b, t.Generation)
 	}
 	return b
 }
@@ -120,11 +135,17 @@ func parsePayload(b []byte) (t Token, err error) {
 	t.Frontier = uvarint()
 	t.Visitor = hex.EncodeToString(take(16))
 	t.Commitment = hex.EncodeToString(take(32))
-	if len(b) == 1 && b[0] == ofPhone {
-		t.Phone = true
-		take(1)
+	if err == nil && len(b) > 0 {
+		more := take(1)[0]
+		t.Phone = more&ofPhone != 0
+		if more&ofGeneration != 0 {
+			t.Generation = uvarint()
+		}
+		if more == 0 || more > ofPhone|ofGeneration {
+			err = ErrToken
+		}
 	}
-	if err != nil || len(b) != 0 || t.Number >= maxNumber || t.Frontier >= maxNumber {
+	if err != nil || t.Generation >= maxNumber || len(b) != 0 || t.Number >= maxNumber || t.Frontier >= maxNumber {
 		return Token{}, ErrToken
 	}
 	return t, nil

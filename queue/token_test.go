@@ -28,7 +28,7 @@ func TestTokenGoesThereAndBack(t *testing.T) {
 		t.Errorf("%+v %v, want %+v", got, err, want)
 	}
 	phone := want
-	phone.Phone = true
+	phone.Phone, phone.Generation = true, 300
 	if got, err := OpenToken(ring, SealToken(ring, phone)); err != nil || got != phone {
 		t.Errorf("%+v %v, want %+v", got, err, phone)
 	}

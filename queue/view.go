@@ -44,6 +44,9 @@ type View struct {
 	lapsedTotal, leftTotal, presenceMillis, phoneMillis uint64
 	// outOfLine counts the bits of left: who left, or took a session in bypass.
 	outOfLine uint64
+	// moved holds the generations of places that have moved, moves how many moves it knows.
+	moved map[uint64]uint64
+	moves uint64
 	// pace is the calls of the last minute; measured tells that a minute's worth of
 	// looking stands behind it.
 	pace     float64
@@ -79,7 +82,7 @@ func viewOf(room string, answer []any, before *View) (*View, error) {
 		drawn: state["drawn"] == "1", drawDurable: state["draw_durable"] == "1",
 		called: field("open"), calledTotal: field("called_total"), admittedTotal: field("admitted_total"),
 		missed: field("missed"), lapsedTotal: field("lapsed_total"), leftTotal: field("left_total"),
-		presenceMillis: field("presence_ttl"), phoneMillis: field("phone_ttl"), outOfLine: field("out_of_line"),
+		presenceMillis: field("presence_ttl"), phoneMillis: field("phone_ttl"), outOfLine: field("out_of_line"), moves: field("moves"),
 	}
 	v.inForce = v.drawn
 	if q := field("quiet_until"); q > 0 {

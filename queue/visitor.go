@@ -88,6 +88,9 @@ func (l *Line) fromView(v *View, t Token) (Place, bool) {
 	if t.Epoch < v.epoch {
 		return v.place(t, Lapsed, time.Time{}), true
 	}
+	if v.hasMoved(t) {
+		return v.place(t, Moved, time.Time{}), true
+	}
 	if v.Bypass() {
 		return Place{}, false
 	}
@@ -193,13 +196,15 @@ func (l *Line) Claim(ctx context.Context, t Token) (Session, error) {
 	switch {
 	case t.Epoch < v.epoch:
 		return Session{}, ErrLapsed
+	case v.hasMoved(t):
+		return Session{}, ErrMoved
 	case !v.ranked() && !v.Bypass():
 		return Session{}, ErrNotCalled
 	}
 	ctx, cancel := context.WithTimeout(ctx, callTime)
 	defer cancel()
 	id := l.ring.SessionID(l.room, t.Epoch, t.Number)
-	answer, err := claimScript.Run(ctx, l.rdb, l.keys, l.now(), t.Epoch, v.rank(t.Number), id).Slice()
+	answer, err := claimScript.Run(ctx, l.rdb, l.keys, l.now(), t.Epoch, v.rank(t.Number), id, t.Number, t.Generation).Slice()
 	if err != nil {
 		return Session{}, &Unavailable{RetryAfter: retryAfter, Cause: err}
 	}
@@ -209,6 +214,8 @@ func (l *Line) Claim(ctx context.Context, t Token) (Session, error) {
 		return Session{}, ErrNotCalled
 	case "lapsed", "epoch":
 		return Session{}, ErrLapsed
+	case "moved":
+		return Session{}, ErrMoved
 	default:
 		return Session{}, &Unavailable{RetryAfter: retryAfter, Cause: errNoRoom}
 	}
@@ -264,6 +271,9 @@ func (l *Line) Leave(ctx context.Context, t Token) error {
 	if err != nil || t.Epoch < v.epoch {
 		return err
 	}
+	if v.hasMoved(t) {
+		return ErrMoved
+	}
 	ctx, cancel := context.WithTimeout(ctx, callTime)
 	defer cancel()
 	space := "rank"
@@ -306,6 +316,9 @@ func (l *Line) Return(ctx context.Context, t Token) (Place, error) {
 	if err != nil {
 		return Place{}, err
 	}
+	if v.hasMoved(t) {
+		return Place{}, ErrMoved
+	}
 	if t.Epoch == v.epoch && v.ranked() {
 		ctx, cancel := context.WithTimeout(ctx, callTime)
 		defer cancel()
@@ -328,6 +341,8 @@ func (l *Line) Extend(ctx context.Context, t Token) (Place, error) {
 	switch {
 	case t.Epoch < v.epoch:
 		return Place{}, ErrLapsed
+	case v.hasMoved(t):
+		return Place{}, ErrMoved
 	case !v.ranked():
 		return Place{}, ErrNotCalled
 	}
