@@ -119,6 +119,10 @@ func (l *Line) joinAll(ctx context.Context, calls []*join) {
 	at, _ := strconv.ParseInt(text(3), 10, 64)
 	frontier, _ := strconv.ParseUint(text(4), 10, 64)
 	l.noteIssued(text(5), first+uint64(granted))
+	if err := l.keepUp(ctx, text(5), text(7), time.UnixMilli(at)); err != nil {
+		refuse(calls, &Unavailable{RetryAfter: retryAfter, Cause: err}) // and the numbers are burnt
+		return
+	}
 	telemetry.RoomJoins.WithLabelValues(l.room).Add(float64(granted))
 	for i, c := range calls[:granted] {
 		c.token = Token{

@@ -42,6 +42,8 @@ type Line struct {
 	clock func() int64
 
 	view atomic.Pointer[View]
+	// until is how long after it was taken the View's settings were still in force.
+	until atomic.Pointer[inForce]
 	// leavers is the size of leaving, so that nobody else needs the lock to see that it is empty.
 	leavers atomic.Int32
 
@@ -62,7 +64,7 @@ type Line struct {
 	prune   int              // how many make it look for ended ones
 
 	joins joins
-	early singleflight.Group // ticks brought forward
+	early singleflight.Group // ticks brought forward, and questions that many have
 }
 
 type sample struct {
@@ -190,6 +192,8 @@ func (l *Line) advance(ctx context.Context, a admission) (made int, err error) {
 		return 0, err
 	}
 	if v.drawDurable && !v.inForce {
+		ctx, cancel := context.WithTimeout(asking, callTime) // ranks of millions took a while
+		defer cancel()
 		if err := l.putDrawInForce(ctx, v); err != nil {
 			return made, err
 		}

@@ -27,10 +27,12 @@ type View struct {
 	frontier, next, ceiling, base uint64
 	// drawn tells that ranks are published, inForce that the store knows of it.
 	drawn, inForce bool
-	drawDurable    bool
-	lobbySize      *uint64
-	ranks          []uint32 // by number; nil without a draw in force
-	draw           *Draw
+	// shown tells that ranks were shown before the room went back to its lobby.
+	shown       bool
+	drawDurable bool
+	lobbySize   *uint64
+	ranks       []uint32 // by number; nil without a draw in force
+	draw        *Draw
 
 	// counted holds the ranks from about the frontier on that count as ahead of others;
 	// those from countedNext on joined after it was read, and all count.
@@ -84,7 +86,7 @@ func viewOf(room string, answer []any, before *View) (*View, error) {
 		missed: field("missed"), lapsedTotal: field("lapsed_total"), leftTotal: field("left_total"),
 		presenceMillis: field("presence_ttl"), phoneMillis: field("phone_ttl"), outOfLine: field("out_of_line"), moves: field("moves"),
 	}
-	v.inForce = v.drawn
+	v.inForce, v.shown = v.drawn, state["ranked"] == "1"
 	if q := field("quiet_until"); q > 0 {
 		v.quietUntil = millis(q)
 	}
@@ -137,7 +139,7 @@ func (v *View) ranked() bool {
 	if v.settings.Method == Random {
 		return v.drawn
 	}
-	return v.phase != Scheduled && v.phase != Lobby || v.frontier > 0
+	return v.phase != Scheduled && v.phase != Lobby || v.frontier > 0 || v.shown
 }
 
 // numbers tells that the bitmaps go by number still.

@@ -13,20 +13,6 @@ import (
 // placesAtOnce is how many places one script call looks up.
 const placesAtOnce = 500
 
-// current is the View that knows the token's epoch: after a reset elsewhere the next
-// tick is brought forward.
-func (l *Line) current(ctx context.Context, t Token) (*View, error) {
-	v := l.View()
-	if v == nil || t.Epoch > v.epoch { // UUIDv7: a later epoch is greater
-		_, err, _ := l.early.Do("", func() (any, error) { return nil, l.tick(context.WithoutCancel(ctx)) })
-		if err != nil {
-			return nil, &Unavailable{RetryAfter: retryAfter, Cause: err}
-		}
-		v = l.View()
-	}
-	return v, nil
-}
-
 // Place tells where a place stands and when to ask again. One that waits is answered
 // from the View; only one that the frontier has passed is looked up. A final state is
 // a value: the document says it.

@@ -20,13 +20,13 @@ else
   if s.rev ~= ARGV[2] then return { 'conflict' } end
   local p
   now, p = turn() -- what has passed, under the settings that were in force
-  local began = num('next') > 0 and p ~= 'scheduled' and p ~= 'lobby'
+  if s.method ~= 'draw' and (num('frontier') > 0 or num('next') > 0 and p ~= 'scheduled' and p ~= 'lobby') then set('ranked', 1) end
   for i = 12, #ARGV, 2 do
     local name, changes = ARGV[i], s[ARGV[i]] ~= ARGV[i + 1]
     if changes and s.lobby_size and (name == 'method' or name == 'lobby_at' or name == 'opens_at' or name == 'beacon') then
       return { 'drawn' }
     end
-    if changes and name == 'method' and began then return { 'drawn' } end
+    if changes and name == 'method' and s.ranked == '1' then return { 'drawn' } end
   end
 end
 call('SET', K.settings, ARGV[11])

@@ -1,7 +1,7 @@
 -- Gives the next numbers.
 -- ARGV: time, how many are wanted.
--- Returns {'ok', first, granted, now, frontier, epoch, commitment}, or {'none'},
--- {'not-open'}, {'closed'}, {'ceiling'} (no number is free, or none is known to be).
+-- Returns {'ok', first, granted, now, frontier, epoch, commitment, revision of the settings
+-- in force}, or {'none'}, {'not-open'}, {'closed'}, {'ceiling'} (no number is free, or none is known to be).
 if not load() then return { 'none' } end
 local now, p = turn()
 if p == 'scheduled' then return { 'not-open' } end
@@ -22,4 +22,4 @@ fill(K.live, first, n)
 fill(slot(), first, n)
 set('next', first + n)
 save()
-return { 'ok', int(first), n, int(now), s.frontier, s.epoch, s.commitment }
+return { 'ok', int(first), n, int(now), s.frontier, s.epoch, s.commitment, s.rev }
