@@ -51,7 +51,7 @@ func TestOperateOrders(t *testing.T) {
 	if err != nil || len(lines) != 6 || lines[1][5] != "fan@example.com" || !strings.HasPrefix(a.header.Get("Content-Type"), "text/csv") {
 		t.Errorf("CSV %v: %s", err, a.body)
 	}
-	if inert("=1+1") != "'=1+1" || inert("Ann") != "Ann" {
+	if inert("=1+1") != "'=1+1" || inert("＝1+1") != "'＝1+1" || inert("Ann") != "Ann" || inert("") != "" {
 		t.Error("a formula passes into a spreadsheet")
 	}
 }
