@@ -15,25 +15,20 @@ const (
 	sweepEvery = 2 * time.Second
 	// sweepOrders bounds what a sweep reads at once.
 	sweepOrders = 200
+	// endTime bounds the end of one order: a provider that hangs holds up the others so long.
+	endTime = 10 * time.Second
 	// reconcileEvery is how often the seat maps are compared with Postgres.
 	reconcileEvery = 15 * time.Second
 )
 
-// sweep ends overdue orders and mends seat maps until ctx ends. What fails is tried again
-// at the next turn: nothing is forgotten, since the overdue orders are a query.
-func (w *Worker) sweep(ctx context.Context) error {
-	tick := time.NewTicker(sweepEvery)
+// sweep runs act every so often until ctx ends. What fails is tried again at the next
+// turn: nothing is forgotten, since what there is to do is a query.
+func (w *Worker) sweep(ctx context.Context, every time.Duration, act func(context.Context) error, name string) error {
+	tick := time.NewTicker(every)
 	defer tick.Stop()
-	var reconciled time.Time
 	for {
-		if err := w.s.expireOverdue(ctx); err != nil && ctx.Err() == nil {
-			w.log.WarnContext(ctx, "end overdue orders", "error", err)
-		}
-		if time.Since(reconciled) >= reconcileEvery {
-			reconciled = time.Now()
-			if err := w.s.reconcileAll(ctx); err != nil && ctx.Err() == nil {
-				w.log.WarnContext(ctx, "compare seat maps", "error", err)
-			}
+		if err := act(ctx); err != nil && ctx.Err() == nil {
+			w.log.WarnContext(ctx, name, "error", err)
 		}
 		select {
 		case <-ctx.Done():
@@ -75,7 +70,7 @@ func (s *Server) expireOverdueOf(ctx context.Context, event uuid.UUID) error {
 			return fmt.Errorf("find overdue orders: %w", err)
 		}
 		for _, o := range overdue {
-			if err := s.end(ctx, o, orderExpired); err != nil {
+			if err := s.expire(ctx, o); err != nil {
 				if ctx.Err() != nil {
 					return ctx.Err()
 				}
@@ -87,6 +82,12 @@ func (s *Server) expireOverdueOf(ctx context.Context, event uuid.UUID) error {
 		}
 		after = overdue[sweepOrders-1]
 	}
+}
+
+func (s *Server) expire(ctx context.Context, o orderRecord) error {
+	ctx, cancel := context.WithTimeout(ctx, endTime)
+	defer cancel()
+	return s.end(ctx, o, orderExpired)
 }
 
 // eventIDs are all events: also one that went back to draft may have orders.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"strings"
@@ -442,4 +443,39 @@ func TestTextThatPostgresRefuses(t *testing.T) {
 	sh.play(o, "approve")
 	sh.call("POST", sh.base+"/api/v1/checkin", key, `{"code":"`+sh.state(o).Tickets[0].Code+`","gate":"\u0000"}`).want(t, http.StatusUnprocessableEntity, "invalid")
 	sh.call("POST", sh.base+"/api/v1/operate/session", nil, `{"email":"\u0000","password":"long enough"}`).want(t, http.StatusUnprocessableEntity, "invalid")
+}
+
+// hanging is a provider that takes calls and never answers.
+type hanging struct{ provider }
+
+func (hanging) Cancel(ctx context.Context, _ string) (bool, error) {
+	<-ctx.Done()
+	return false, ctx.Err()
+}
+
+// TestHangingProvider: the seat map is mended whatever the expiry waits for.
+func TestHangingProvider(t *testing.T) {
+	t.Parallel()
+	sh := newShop(t)
+	sh.fan().orders(0)
+	sh.ahead.Store(int64(payTime + time.Second))
+	f := sh.fan()
+	f.availability()
+	if err := sh.rdb.SetRange(t.Context(), seatKeys(sh.layout().EventID, sh.layout().PerformanceID)[0], 5, "\x02").Err(); err != nil {
+		t.Fatal(err)
+	}
+	w, err := NewWorker(WorkerConfig{DB: sh.db, Redis: sh.rdb, Ring: sh.ring, Log: slog.New(slog.DiscardHandler), Sandbox: true, Now: sh.now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.s.sales.providers[sandboxName] = hanging{w.s.sales.providers[sandboxName]}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- w.Run(ctx) }()
+	eventually(t, "the map is mended", func() bool { return states(t, f.availability())[5] == unitFree })
+	cancel()
+	if err := <-done; err != nil {
+		t.Errorf("worker: %v", err)
+	}
+	sh.whole()
 }

@@ -140,6 +140,7 @@ func (s *Server) expireOwners(ctx context.Context, o orderRecord) (taken []int, 
 			o.Event, o.Performance, seat)
 	}
 	results := s.db.SendBatch(ctx, b)
+	taken = []int{}
 	owners := map[uuid.UUID]bool{}
 	for _, seat := range o.Seats {
 		var owner uuid.UUID
@@ -163,7 +164,7 @@ func (s *Server) expireOwners(ctx context.Context, o orderRecord) (taken []int, 
 		if owner.State != orderPending || s.now().Before(owner.ExpiresAt) {
 			continue
 		}
-		if err := s.end(ctx, owner, orderExpired); err != nil {
+		if err := s.expire(ctx, owner); err != nil {
 			s.log.WarnContext(ctx, "expire an overdue order", "error", err, "order", id)
 			continue
 		}

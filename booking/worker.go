@@ -100,7 +100,8 @@ func (w *Worker) Run(ctx context.Context) error {
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return runJobs(ctx, client) })
-	g.Go(func() error { return w.sweep(ctx) })
+	g.Go(func() error { return w.sweep(ctx, sweepEvery, w.s.expireOverdue, "end overdue orders") })
+	g.Go(func() error { return w.sweep(ctx, reconcileEvery, w.s.reconcileAll, "compare seat maps") })
 	return g.Wait()
 }
 
