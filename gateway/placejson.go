@@ -29,6 +29,12 @@ func appendPlace(b []byte, p *queue.Place) []byte {
 		b = strconv.AppendInt(append(b, `{"low":`...), int64(p.ETA.Low), 10)
 		b = append(strconv.AppendInt(append(b, `,"high":`...), int64(p.ETA.High), 10), '}')
 	}
+	b = append(b, `,"eta_reason":`...)
+	if p.ETAReason == nil {
+		b = append(b, "null"...)
+	} else {
+		b = append(append(append(b, '"'), *p.ETAReason...), '"') // a word of ours
+	}
 	b = appendTime(append(b, `,"call_expires_at":`...), p.CallExpiresAt)
 	b = strconv.AppendBool(append(b, `,"call_extendable":`...), p.CallExtendable)
 	b = appendTime(append(b, `,"pass_expires_at":`...), p.PassExpiresAt)

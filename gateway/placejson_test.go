@@ -14,10 +14,11 @@ func TestAppendPlaceIsWhatJSONWouldWrite(t *testing.T) {
 	t.Parallel()
 	at := time.Date(2026, 11, 24, 20, 15, 1, 230e6, time.UTC)
 	n, zero := uint64(1)<<53+1, uint64(0)
+	reason := "slowed"
 	message := "<b>„Bald“\u2028\"\x01 & \xff"
 	full := queue.Place{
 		Room: "gala-2", Epoch: "01a20cc0-f851-708c-b1ef-5093dfb01541", Number: n, Phase: queue.Open, State: queue.Waiting,
-		Rank: &n, Position: &n, Ahead: &zero, Waiting: n, Progress: 0.0000125, ETA: &queue.Band{Low: 3, High: 90},
+		Rank: &n, Position: &n, Ahead: &zero, Waiting: n, Progress: 0.0000125, ETA: &queue.Band{Low: 3, High: 90}, ETAReason: &reason,
 		CallExpiresAt: &at, CallExtendable: true, PassExpiresAt: &at, Message: &message, JoinedAt: at, LobbyAt: &at, OpensAt: &at, Now: at,
 	}
 	fields := reflect.ValueOf(full)

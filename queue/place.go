@@ -55,8 +55,10 @@ type Place struct {
 	Ahead    *uint64 `json:"ahead"`
 	Waiting  uint64  `json:"waiting" doc:"how many wait in the room"`
 	// Progress goes from 0 to 1 and never falls.
-	Progress      float64    `json:"progress" minimum:"0" maximum:"1"`
-	ETA           *Band      `json:"eta_s"`
+	Progress float64 `json:"progress" minimum:"0" maximum:"1"`
+	ETA      *Band   `json:"eta_s"`
+	// ETAReason is why ETA is unknown or later than the pace says.
+	ETAReason     *string    `json:"eta_reason" enum:"paused,slowed"`
 	CallExpiresAt *time.Time `json:"call_expires_at"`
 	// CallExtendable tells that the call can still be extended, once.
 	CallExtendable bool       `json:"call_extendable"`

@@ -243,29 +243,6 @@ func (l *Line) putDrawInForce(ctx context.Context, v *View) error {
 	return nil
 }
 
-// measure keeps a minute of calls and gives v the pace of it.
-func (l *Line) measure(v *View) {
-	if n := len(l.samples); n > 0 && v.calledTotal < l.samples[n-1].called {
-		l.samples = nil // another epoch, or figures from before a loss
-	}
-	if n := len(l.samples); n == 0 || v.now.Sub(l.samples[n-1].at) >= time.Second {
-		l.samples = append(l.samples, sample{at: v.now, called: v.calledTotal})
-		if len(l.samples) > paceSamples {
-			l.samples = append([]sample(nil), l.samples[1:]...)
-		}
-	}
-	first := l.samples[0]
-	for _, s := range l.samples {
-		if v.now.Sub(s.at) > time.Minute {
-			first = s
-		}
-	}
-	if span := v.now.Sub(first.at); span > 0 {
-		v.pace = float64(v.calledTotal-first.called) / max(span.Minutes(), 1)
-		v.measured = span >= 55*time.Second
-	}
-}
-
 // recover gives an emptied or outdated store back what this gateway remembers: the
 // sessions that it gave, who counts no longer, and everybody whom it saw within the
 // presence time. The frontier went with the tick.

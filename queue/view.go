@@ -4,7 +4,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
-	"math"
 	"strconv"
 	"time"
 )
@@ -49,6 +48,8 @@ type View struct {
 	// moved holds the generations of places that have moved, moves how many moves it knows.
 	moved map[uint64]uint64
 	moves uint64
+	// returning are missed places that are back, and are called among the first.
+	returning uint64
 	// pace is the calls of the last minute; measured tells that a minute's worth of
 	// looking stands behind it.
 	pace     float64
@@ -84,7 +85,7 @@ func viewOf(room string, answer []any, before *View) (*View, error) {
 		drawn: state["drawn"] == "1", drawDurable: state["draw_durable"] == "1",
 		called: field("open"), calledTotal: field("called_total"), admittedTotal: field("admitted_total"),
 		missed: field("missed"), lapsedTotal: field("lapsed_total"), leftTotal: field("left_total"),
-		presenceMillis: field("presence_ttl"), phoneMillis: field("phone_ttl"), outOfLine: field("out_of_line"), moves: field("moves"),
+		presenceMillis: field("presence_ttl"), phoneMillis: field("phone_ttl"), outOfLine: field("out_of_line"), moves: field("moves"), returning: field("returning"),
 	}
 	v.inForce, v.shown = v.drawn, state["ranked"] == "1"
 	if q := field("quiet_until"); q > 0 {
@@ -240,7 +241,7 @@ func (v *View) place(t Token, state State, until time.Time) Place {
 		}
 		position := ahead + 1
 		p.Ahead, p.Position = &ahead, &position
-		p.ETA = v.eta(ahead)
+		p.ETA, p.ETAReason = v.eta(ahead)
 	}
 	return p
 }
@@ -254,20 +255,6 @@ func progress(frontier, issued, rank uint64) float64 {
 		return 0
 	}
 	return float64(frontier-issued) / float64(rank-issued)
-}
-
-// eta is nil where nobody can say: the room stands still.
-func (v *View) eta(ahead uint64) *Band {
-	pace := float64(v.settings.PacePerMin)
-	if v.Phase() != Open || v.Bypass() || pace == 0 {
-		return nil
-	}
-	slow := pace
-	if v.measured && v.pace > 0 {
-		slow = min(pace, v.pace)
-	}
-	seconds := func(n, perMin float64) int { return int(math.Min(math.Ceil(n*60/perMin), 1e6)) }
-	return &Band{Low: seconds(float64(ahead), pace), High: seconds(1.2*float64(ahead+1), slow)}
 }
 
 // askAgain is when a poller should come back: the sooner, the nearer it is.
