@@ -24,7 +24,11 @@ type logging struct {
 }
 
 func (l logging) logger(p process) (*slog.Logger, error) {
-	return telemetry.NewLogger(p.stderr, l.LogFormat, l.LogLevel)
+	log, err := telemetry.NewLogger(p.stderr, l.LogFormat, l.LogLevel)
+	if err == nil {
+		slog.SetDefault(log) // for libraries, which have one logger a process
+	}
+	return log, err
 }
 
 // The settings of commands that need a store or the keys.

@@ -7,5 +7,6 @@
 // A Redis that may evict keys is refused at Open: eviction would silently forget
 // who waits. A Redis that goes away later makes calls fail at their deadlines;
 // what that means is each caller's to decide. Every command is counted in
-// usher_redis_commands_total.
+// usher_redis_commands_total. What the client library prints by itself becomes debug
+// lines of slog's default logger, a few a second.
 package redisx

@@ -17,6 +17,7 @@ import (
 // Open connects to the Redis that rawURL names and checks that it answers and
 // never evicts. The caller closes the client.
 func Open(ctx context.Context, rawURL string) (redis.UniversalClient, error) {
+	takeChatter()
 	rdb, err := client(rawURL)
 	if err != nil {
 		return nil, err
