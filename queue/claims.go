@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/redis/go-redis/v9"
 
 	"usher/internal/postgres"
 )
@@ -36,20 +37,30 @@ func (r *Recorder) recordClaims(ctx context.Context, name string, state map[stri
 	if known.admitted == state["admitted_total"] || span > 8*largeBitmap && time.Since(known.at) < claimsEvery {
 		return nil
 	}
-	raw, err := r.cfg.Redis.GetRange(ctx, keyOf(name, "claimed"), 0, -1).Bytes()
+	var base *redis.SliceCmd
+	var bits *redis.StringCmd
+	_, err := r.cfg.Redis.TxPipelined(ctx, func(p redis.Pipeliner) error { // the base may have moved on
+		base = p.HMGet(ctx, keyOf(name, "state"), "epoch", "base")
+		bits = p.GetRange(ctx, keyOf(name, "claimed"), 0, -1)
+		return nil
+	})
 	if err != nil {
 		return fmt.Errorf("read claims: %w", err)
 	}
-	first := number(state, "base") / 8
+	if base.Val()[0] != known.epoch {
+		return nil // the next step sees the new one
+	}
+	text, _ := base.Val()[1].(string)
+	first, raw := number(map[string]string{"base": text}, "base")/8, []byte(bits.Val())
 	changed := map[int64][]byte{}
 	for at := first; at < first+int64(len(raw)); {
 		chunk := at / claimChunk
 		end := min((chunk+1)*claimChunk, first+int64(len(raw)))
-		bits := make([]byte, claimChunk)
-		copy(bits, known.chunks[chunk]) // the base may be inside of it
-		copy(bits[at%claimChunk:], raw[at-first:end-first])
-		if !bytes.Equal(bits, known.chunks[chunk]) && len(bytes.Trim(bits, "\x00")) > 0 {
-			changed[chunk] = bits
+		row := make([]byte, claimChunk)
+		copy(row, known.chunks[chunk]) // the base may be inside of it
+		copy(row[at%claimChunk:], raw[at-first:end-first])
+		if !bytes.Equal(row, known.chunks[chunk]) && len(bytes.Trim(row, "\x00")) > 0 {
+			changed[chunk] = row
 		}
 		at = end
 	}

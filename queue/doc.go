@@ -30,9 +30,20 @@
 //   - Redis empty: the Recorder restores each room from Postgres. Counting resumes
 //     at the ceiling, the room calls nobody for one presence time while gateways
 //     mark their visitors again and bring back the sessions and the frontier that
-//     they remember, and the positions last shown stay.
-//   - Redis behind (an old replica took over): the first gateway that remembers a
-//     later frontier or number makes it so, with the same quiet time.
+//     they remember, and the positions last shown stay. Sessions of the last
+//     checkpoint that nobody remembers keep their room in the shop for their time;
+//     who was admitted is on record and is not called again.
+//   - Redis restarted, or a replica promoted: the newest writes may be lost, whether
+//     anyone remembers them or not. A room knows it by the server's replication id
+//     (`lineage`): nobody joins until the Recorder has reserved numbers for the new
+//     one, from the durable ceiling on; nobody is called for six seconds, or for one
+//     presence time where a gateway or the record knows of later. Settings, a reset,
+//     the draw, the frontier and who was admitted come from the record; later
+//     sessions, the frontier and who counts no longer from the gateways. Ranks once
+//     shown stay shown.
+//   - Two primaries at once: the ceilings in Postgres are reserved for one lineage at
+//     a time, so that they give different numbers.
+//   - With Config.WaitReplicas, a join whose numbers too few replicas have is refused.
 //   - Postgres away: rooms go on in all but two things: numbers end at the ceiling
 //     (more than sixty thousand ahead), and a room past its opening waits for its draw
 //     to be recorded.

@@ -121,17 +121,6 @@ func must[T any](v T, err error) T {
 	return v
 }
 
-// TestLossOfAGateway: one of three goes, and its visitors come to the others.
-func TestLossOfAGateway(t *testing.T) {
-	t.Parallel()
-	url := devtest.RedisURL(t)
-	d := newDrill(t, func() redis.UniversalClient { return client(t, url) }, drillPatch(), 2000)
-	d.sell(4 * time.Second)
-	d.cut(func() { d.halls = d.halls[:2] })
-	d.cuts-- // nothing that was said is lost
-	d.finish("one of three gateways gone")
-}
-
 // replicated starts a set of servers that ends with the test.
 func replicated(t *testing.T, start func(context.Context, string) (*devstack.RedisSet, error)) *devstack.RedisSet {
 	t.Helper()

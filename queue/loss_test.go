@@ -23,8 +23,8 @@ type drill struct {
 	*stage
 	record *Recorder
 	fans   []*fan
-	shop   []*fan // admitted, in this order
-	lock   sync.Mutex
+	shop   []*fan          // admitted, in this order
+	lock   sync.Mutex      // guards given, and fans while they join
 	given  map[uint64]bool // numbers
 	// frontier is the furthest seen, lost that of the last loss: whoever was called before it
 	// may be called again, once for each loss, for the call may be what was lost.
