@@ -109,7 +109,9 @@ func (s *Server) order(ctx context.Context, slug string, claims pass.Claims, key
 			}
 			return Order{}, p
 		}
-		return Order{}, err // whether it was committed is not known; the same key will tell
+		// Whether it was committed is not known; the same key will tell, at once if it can.
+		s.letGo(context.WithoutCancel(ctx), o, key)
+		return Order{}, err
 	}
 	telemetry.Orders.WithLabelValues(orderPending).Inc()
 	return s.finish(ctx, l, o, key)
