@@ -228,17 +228,8 @@ func readPlan(ctx context.Context, db operator.DB, k planKey) (*Plan, error) {
 	return decodePlan(document, k.hash)
 }
 
-// layout returns what the indexes of a performance are, at most catalogueAge old: 404
-// event-not-found (also for drafts) or performance-not-found, 503 while Postgres is away.
-func (s *Server) layout(ctx context.Context, slug, performance string) (*Layout, *problem.Problem) {
-	l, err := s.findLayout(ctx, slug, performance)
-	if err != nil {
-		p, _ := problem.From(s.fail(ctx, "read layout", err))
-		return nil, p
-	}
-	return l, nil
-}
-
+// findLayout returns what the indexes of a performance are, at most catalogueAge old: 404
+// event-not-found (also for drafts) or performance-not-found.
 func (s *Server) findLayout(ctx context.Context, slug, performance string) (*Layout, error) {
 	e, err := s.publicEvent(ctx, slug)
 	if err != nil {

@@ -44,7 +44,7 @@ func TestDemo(t *testing.T) {
 		if at, err := time.Parse(time.RFC3339, first["starts_at"].(string)); err != nil || at.Before(now.AddDate(0, 0, 20)) || first["status"] != "on_sale" {
 			t.Errorf("%s starts %v", want.slug, first)
 		}
-		l, refused := o.layout(t.Context(), want.slug, first["id"].(string))
+		l, refused := o.findLayout(t.Context(), want.slug, first["id"].(string))
 		if refused != nil {
 			t.Fatal(refused)
 		}
@@ -144,7 +144,7 @@ func TestWhatThePublicDoesNotSee(t *testing.T) {
 	if r := o.ask(t, "GET", "/api/v1/events/show", "").expect(t, 200, ""); r.doc["status"] != "ended" {
 		t.Errorf("%s", r.raw)
 	}
-	l, refused := o.layout(t.Context(), "show", o.ask(t, "GET", "/api/v1/events/show", "").doc["performances"].([]any)[0].(map[string]any)["id"].(string))
+	l, refused := o.findLayout(t.Context(), "show", o.ask(t, "GET", "/api/v1/events/show", "").doc["performances"].([]any)[0].(map[string]any)["id"].(string))
 	if refused != nil || l.OnSale {
 		t.Errorf("an ended event is on sale (%v)", refused)
 	}

@@ -289,13 +289,13 @@ func TestOrdersForbidAnotherLayout(t *testing.T) {
 	o.operate(t, "PUT", "/venues/barn/plan", smallPlan("Small Hall", "Barn")).expect(t, 201, "")
 	made := o.operate(t, "PUT", "/events/show", smallEvent).expect(t, 201, "")
 	id := made.doc["performances"].([]any)[0].(map[string]any)["id"]
-	before, refused := o.layout(t.Context(), "show", id.(string))
+	before, refused := o.findLayout(t.Context(), "show", id.(string))
 	if refused != nil {
 		t.Fatal(refused)
 	}
 	area := `{"areas":[{"uuid":"floor","name":"Floor","category":"A","capacity":5}]}`
 	o.operate(t, "PUT", "/events/show", area).expect(t, 200, "")
-	after, refused := o.layout(t.Context(), "show", id.(string))
+	after, refused := o.findLayout(t.Context(), "show", id.(string))
 	if refused != nil {
 		t.Fatal(refused)
 	}
