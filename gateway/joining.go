@@ -52,6 +52,31 @@ func readJoin(r *http.Request) (read joinBody, refused *problem.Problem) {
 	return read, nil
 }
 
+// enrol gives a place to one who has none: the next number, or the one place of whom the
+// invitation is for.
+func (s *Server) enrol(w http.ResponseWriter, r *http.Request, v *visit, line *queue.Line, invite string) (status int, t queue.Token, refused *problem.Problem) {
+	identity, err := line.Identity(invite)
+	if err != nil {
+		return 0, t, s.refusal(r, "read an invitation", err)
+	}
+	if identity == "" {
+		t, refused = s.join(w, r, v, line)
+		return http.StatusCreated, t, refused
+	}
+	if p := s.limits.join(r.Context(), w, v, s.now()); p != nil {
+		return 0, t, p
+	}
+	t, fresh, err := line.JoinInvited(r.Context(), identity)
+	if err != nil {
+		return 0, t, s.refusal(r, "join by invitation", err)
+	}
+	t.Phone = fromPhone(r)
+	if fresh {
+		return http.StatusCreated, t, nil
+	}
+	return http.StatusOK, t, nil
+}
+
 // resume gives the visitor a place that another device had.
 func (s *Server) resume(w http.ResponseWriter, r *http.Request, v *visit, line *queue.Line, code string) (answer joined, refused *problem.Problem) {
 	if p := s.limits.join(r.Context(), w, v, s.now()); p != nil {

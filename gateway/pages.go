@@ -34,7 +34,7 @@ func (s *Server) getPage(c *gin.Context) {
 
 // pageJoin, pageReturn and pageEnter are the buttons of the page without JavaScript.
 func (s *Server) pageJoin(w http.ResponseWriter, r *http.Request, v *visit, line *queue.Line) {
-	if _, _, refused := s.joinOrKeep(w, r, v, line); refused != nil {
+	if _, _, refused := s.joinOrKeep(w, r, v, line, r.PostFormValue("invite")); refused != nil {
 		s.drawRefusal(w, r, v, line, refused)
 		return
 	}
@@ -134,7 +134,7 @@ func (s *Server) page(r *http.Request, v *visit, line *queue.Line) WaitingPage {
 	if p.ETA != nil {
 		page.EtaLow, page.EtaHigh = &p.ETA.Low, &p.ETA.High
 	}
-	if p.State == queue.Admitted && spent(p) {
+	if p.State == queue.Admitted && p.Over() {
 		page.State = string(queue.Lapsed) // the time inside is over; a new place starts at the end
 	}
 	if !p.State.Final() {

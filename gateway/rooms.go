@@ -102,6 +102,10 @@ func roomProblem(err error) *problem.Problem {
 		return problem.New(http.StatusConflict, "already-extended", "This call was extended already.")
 	case errors.Is(err, queue.ErrMoved):
 		return placeMoved()
+	case errors.Is(err, queue.ErrInviteRequired):
+		return problem.New(http.StatusForbidden, "invite-required", "This waiting room is for invited guests. Please use the link of your invitation.")
+	case errors.Is(err, queue.ErrInvite):
+		return problem.New(http.StatusForbidden, "invite-invalid", "This invitation is not for this room, or not for this time.")
 	case errors.Is(err, queue.ErrCode):
 		return problem.New(http.StatusForbidden, "resume-invalid", "This code is not good here, or not any more. Ask for another one on the device that has the place.")
 	case errors.Is(err, queue.ErrInShop):
@@ -145,7 +149,7 @@ func (s *Server) join(w http.ResponseWriter, r *http.Request, v *visit, line *qu
 
 // joinOrKeep returns the visitor's place, the one there is or a new one where that is
 // at its end, and sets its cookie under the newest key.
-func (s *Server) joinOrKeep(w http.ResponseWriter, r *http.Request, v *visit, line *queue.Line) (status int, answer joined, refused *problem.Problem) {
+func (s *Server) joinOrKeep(w http.ResponseWriter, r *http.Request, v *visit, line *queue.Line, invite string) (status int, answer joined, refused *problem.Problem) {
 	status = http.StatusCreated
 	var t queue.Token
 	if v.place != nil {
@@ -156,12 +160,12 @@ func (s *Server) joinOrKeep(w http.ResponseWriter, r *http.Request, v *visit, li
 		case err == nil && p.State == queue.Moved: // joining anew takes a second click
 			setCookie(w, placeCookieName(v.place.Room, v.secure), "", 0, v.secure)
 			return 0, answer, placeMoved()
-		case err == nil && !spent(p):
+		case err == nil && !p.Over():
 			status, t, answer.Place = http.StatusOK, *v.place, p
 		}
 	}
 	if status == http.StatusCreated {
-		if t, refused = s.join(w, r, v, line); refused != nil {
+		if status, t, refused = s.enrol(w, r, v, line, invite); refused != nil {
 			return 0, answer, refused
 		}
 		var err error
@@ -172,12 +176,6 @@ func (s *Server) joinOrKeep(w http.ResponseWriter, r *http.Request, v *visit, li
 	answer.Token = queue.SealToken(s.cfg.Ring, t)
 	setPlaceCookie(w, t.Room, answer.Token, v.secure)
 	return status, answer, nil
-}
-
-// spent tells that a place can bring its visitor nowhere any more.
-func spent(p queue.Place) bool {
-	over := p.State == queue.Admitted && (p.PassExpiresAt == nil || !p.Now.Before(*p.PassExpiresAt))
-	return p.State.Final() || over
 }
 
 func (s *Server) postPlaces(w http.ResponseWriter, r *http.Request, v *visit, line *queue.Line) {
@@ -192,7 +190,7 @@ func (s *Server) postPlaces(w http.ResponseWriter, r *http.Request, v *visit, li
 		status = http.StatusOK
 		answer, refused = s.resume(w, r, v, line, body.resume)
 	} else {
-		status, answer, refused = s.joinOrKeep(w, r, v, line)
+		status, answer, refused = s.joinOrKeep(w, r, v, line, body.invite)
 	}
 	if refused != nil {
 		problem.Write(w, r, refused)

@@ -44,8 +44,9 @@ var keyNames = []string{
 	"lobby:phones",
 	"tmp:3", // with tmp and tmp:2: bitmaps that a caller brings, in the transaction of the script that takes them
 	"tmp:4",
-	"moved", // hash: number → generation of the places that have moved to another device
-	"moves", // list of the same, in order
+	"moved",   // hash: number → generation of the places that have moved to another device
+	"moves",   // list of the same, in order
+	"invited", // hash: epoch and digest of an invited identity → its place
 }
 
 // keysOf returns all keys of a room.

@@ -88,6 +88,7 @@ type Room struct {
 	Present    uint64     `json:"present"`
 	PacePerMin int        `json:"pace_per_min"`
 	Message    *string    `json:"message"`
+	InviteOnly bool       `json:"invite_only"`
 	Draw       RoomDraw   `json:"draw"`
 }
 

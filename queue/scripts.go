@@ -17,6 +17,7 @@ var (
 	joinScript      = script("join")
 	advanceScript   = script("advance")
 	markScript      = script("mark")
+	inviteScript    = script("invite")
 	moveScript      = script("move")
 	placesScript    = script("places")
 	returnScript    = script("return")

@@ -69,6 +69,11 @@ type Settings struct {
 	Message          *string   `json:"message"`
 	Beacon           string    `json:"beacon"`
 	Protect          []Protect `json:"protect"`
+	// InviteKeys are who may invite: invitations are EdDSA JWTs with the claims room,
+	// identity, exp and, if wanted, nbf. With an invitation an identity has one place,
+	// whatever the number of its devices. InviteOnly gives nobody else a place.
+	InviteKeys []JWK `json:"invite_keys"`
+	InviteOnly bool  `json:"invite_only"`
 	// Origin is the name of an origin in the configuration.
 	Origin *string `json:"origin"`
 }
@@ -90,7 +95,7 @@ const (
 func Defaults() Settings {
 	return Settings{
 		PacePerMin: 600, Capacity: 1000, SessionTTL: 600, CallTTL: 120, ReturnWindow: 600, PresenceTTL: 60, PhonePresenceTTL: 180,
-		Method: FIFO, State: ModeAuto, Protect: []Protect{},
+		Method: FIFO, State: ModeAuto, Protect: []Protect{}, InviteKeys: []JWK{},
 	}
 }
 
@@ -158,6 +163,17 @@ func (s Settings) Validate() []problem.Field {
 			fault(fmt.Sprintf("protect[%d].host", i), "must be a host name without a port")
 		}
 	}
+	if len(s.InviteKeys) > maxInviteKeys {
+		fault("invite_keys", "must not have more than %d entries", maxInviteKeys)
+	}
+	for i, k := range s.InviteKeys {
+		if _, err := k.Key(); err != nil {
+			fault(fmt.Sprintf("invite_keys[%d]", i), "%s", err.Error())
+		}
+	}
+	if s.InviteOnly && len(s.InviteKeys) == 0 {
+		fault("invite_only", "needs a key in invite_keys")
+	}
 	if s.Origin != nil && !slug.MatchString(*s.Origin) {
 		fault("origin", "must be the name of a configured origin: 1 to 40 of a-z, 0-9 and -")
 	}
@@ -220,6 +236,8 @@ type Patch struct {
 	Message          Opt[string]    `json:"message,omitzero"`
 	Beacon           Opt[string]    `json:"beacon,omitzero"`
 	Protect          Opt[[]Protect] `json:"protect,omitzero"`
+	InviteKeys       Opt[[]JWK]     `json:"invite_keys,omitzero"`
+	InviteOnly       Opt[bool]      `json:"invite_only,omitzero"`
 	Origin           Opt[string]    `json:"origin,omitzero"`
 }
 
@@ -242,6 +260,8 @@ func (p Patch) Apply(s Settings) Settings {
 	p.Message.applyOptional(&s.Message)
 	p.Beacon.apply(&s.Beacon, d.Beacon)
 	p.Protect.apply(&s.Protect, d.Protect)
+	p.InviteKeys.apply(&s.InviteKeys, d.InviteKeys)
+	p.InviteOnly.apply(&s.InviteOnly, d.InviteOnly)
 	p.Origin.applyOptional(&s.Origin)
 	if s.Message != nil && *s.Message == "" {
 		s.Message = nil

@@ -185,7 +185,7 @@ func (v *View) uncounted() (first uint64, gone []byte) {
 func (v *View) Room() Room {
 	r := Room{
 		Room: v.room, Title: v.settings.Title, Phase: v.Phase(), LobbyAt: v.settings.LobbyAt, OpensAt: v.settings.OpensAt,
-		Waiting: v.waiting, Present: v.present, PacePerMin: v.settings.PacePerMin, Message: v.settings.Message,
+		Waiting: v.waiting, Present: v.present, PacePerMin: v.settings.PacePerMin, Message: v.settings.Message, InviteOnly: v.settings.InviteOnly,
 		Draw: RoomDraw{Commitment: v.commitment, Beacon: v.settings.Beacon},
 	}
 	if v.draw != nil {

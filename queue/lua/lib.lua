@@ -15,7 +15,7 @@ local K = {
   changes = KEYS[19], seconds = KEYS[20], minutes = KEYS[21],
   lobby_counted = KEYS[22], lobby_live = KEYS[23], lobby_left = KEYS[24], settings = KEYS[25], tmp2 = KEYS[26], cleared = KEYS[27],
   extended = KEYS[28], phones = { KEYS[29], KEYS[30] }, lobby_phones = KEYS[31], tmp3 = KEYS[32], tmp4 = KEYS[33],
-  moved = KEYS[34], moves = KEYS[35],
+  moved = KEYS[34], moves = KEYS[35], invited = KEYS[36],
 }
 local call = redis.call
 local floor, min, max = math.floor, math.min, math.max

@@ -1,0 +1,9 @@
+-- Gives the one place of an invited identity, unless another device has one meanwhile.
+-- ARGV: time, epoch, field of the identity, what the caller found there ('' for nothing), its place.
+-- Returns what is there then, or 'none', 'epoch'.
+if not load() then return 'none' end
+if s.epoch ~= ARGV[2] then return 'epoch' end
+local found = call('HGET', K.invited, ARGV[3]) or ''
+if found ~= ARGV[4] then return found end
+call('HSET', K.invited, ARGV[3], ARGV[5])
+return ARGV[5]
