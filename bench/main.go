@@ -61,7 +61,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	var s settings
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.SetOutput(stderr)
-	flags.StringVar(&s.only, "only", "", "run one part alone: joins, memory, orders, sockets or crowd")
+	flags.StringVar(&s.only, "only", "", "run one part alone: joins, memory, queue, orders, sockets or crowd")
 	flags.IntVar(&s.rounds, "rounds", 5, "how often both sides of a ratio take turns")
 	flags.DurationVar(&s.round, "round", 3*time.Second, "how long a side's turn is")
 	flags.StringVar(&s.profile, "profile", "", "write a CPU profile of the gateway under joins to this file")
@@ -119,6 +119,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		if err := errors.Join(part("memory", func() ([]row, error) { return b.memory(ctx) }), part("joins", func() ([]row, error) { return b.joins(ctx) })); err != nil {
 			return err
 		}
+	}
+	if err := part("queue", func() ([]row, error) { return measureQueue(ctx) }); err != nil {
+		return err
 	}
 	if err := part("orders", func() ([]row, error) { return measureOrders(ctx, s, folder) }); err != nil {
 		return err

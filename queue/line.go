@@ -178,13 +178,10 @@ type admission struct {
 func (l *Line) advance(ctx context.Context, a admission) (made int, err error) {
 	l.ticking.Lock()
 	defer l.ticking.Unlock()
-	asking := ctx
-	ctx, cancel := context.WithTimeout(ctx, callTime)
-	defer cancel()
 	before := l.View()
 	v, made, err := l.take(ctx, before, a)
 	if err != nil {
-		if before != nil && !before.lost && asking.Err() == nil { // one who goes away says nothing about the store
+		if before != nil && !before.lost && ctx.Err() == nil { // one who goes away says nothing about the store
 			lost := *before
 			lost.lost = true
 			l.publish(&lost)
@@ -192,8 +189,6 @@ func (l *Line) advance(ctx context.Context, a admission) (made int, err error) {
 		return 0, err
 	}
 	if v.drawDurable && !v.inForce {
-		ctx, cancel := context.WithTimeout(asking, callTime) // ranks of millions took a while
-		defer cancel()
 		if err := l.putDrawInForce(ctx, v); err != nil {
 			return made, err
 		}

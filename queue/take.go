@@ -39,6 +39,8 @@ func (l *Line) take(ctx context.Context, before *View, a admission) (*View, int,
 
 // round is one round trip of take. right tells that the bits fit the state.
 func (l *Line) round(ctx context.Context, before *View, at readFrom, a admission, again bool) (v *View, right bool, made int, err error) {
+	ctx, cancel := context.WithTimeout(ctx, callTime)
+	defer cancel()
 	var revision, seenEpoch string
 	var seenFrontier, seenNext uint64
 	readCounted, readLeft := true, true
@@ -216,6 +218,8 @@ func (l *Line) fillRanks(v *View) {
 
 // putDrawInForce merges the lobby's bits into the ranks. The record is durable.
 func (l *Line) putDrawInForce(ctx context.Context, v *View) error {
+	ctx, cancel := context.WithTimeout(ctx, callTime)
+	defer cancel()
 	ranked := map[string][]byte{}
 	for i, name := range []string{"lobby:counted", "lobby:live", "lobby:left", "lobby:phones"} {
 		raw, err := l.rdb.Get(ctx, keyOf(l.room, name)).Bytes()
@@ -273,6 +277,8 @@ func (l *Line) recover(ctx context.Context, v *View) {
 	batches = append(batches, args)
 	l.marks.again()
 	l.mu.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, callTime)
+	defer cancel()
 	if first, gone := v.uncounted(); len(gone) > 0 {
 		if err := uncountScript.Run(ctx, l.rdb, l.keys, l.now(), v.epoch, v.base, first, gone).Err(); err != nil {
 			l.log.ErrorContext(ctx, "say who counts no longer", "error", err)

@@ -14,8 +14,10 @@ if s.draw_durable ~= '1' then return done(0) end
 for i, keys in ipairs({ { K.counted }, { K.live, slot() }, { K.left }, { phone_slot() } }) do
   if call('EXISTS', brought[i]) == 1 then
     for _, key in ipairs(keys) do
-      even({ key, brought[i] })
-      call('BITOP', 'OR', key, key, brought[i])
+      if call('COPY', brought[i], key) == 0 then -- there are bits of who joined since
+        even({ key, brought[i] })
+        call('BITOP', 'OR', key, key, brought[i])
+      end
     end
   end
 end
