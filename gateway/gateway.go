@@ -59,6 +59,9 @@ type Config struct {
 	// goroutine and a request. MaxBridges bounds WebSockets passed on (default 1,000):
 	// each holds two descriptors.
 	MaxStreams, MaxBridges int
+	// DrainRate is how many visitors a second a draining gateway asks to come back
+	// (default 2,000), fewer only where half the presence time is too short for it.
+	DrainRate int
 	// Now is the clock, time.Now by default.
 	Now func() time.Time
 }
@@ -117,7 +120,7 @@ func (c *Config) validate() error {
 func (c *Config) setDefaults() {
 	c.Limits.setDefaults()
 	for n, fallback := range map[*int]int{
-		&c.MaxSockets: 16_000, &c.MaxStreams: 1_000, &c.MaxBridges: 1_000,
+		&c.MaxSockets: 16_000, &c.MaxStreams: 1_000, &c.MaxBridges: 1_000, &c.DrainRate: 2_000,
 	} {
 		if *n <= 0 {
 			*n = fallback
@@ -163,7 +166,7 @@ func New(cfg Config) (*Server, error) {
 		cfg: cfg, log: cfg.Log, now: cfg.Now, trusted: cfg.TrustedProxies,
 		passes:   pass.NewVerifier(cfg.Ring.PassPublic),
 		limits:   newLimiter(cfg.Limits, cfg.Redis, cfg.Log),
-		hub:      newHub(hubLimits{sockets: cfg.MaxSockets, perPrefix: cfg.MaxSocketsPerPrefix}, max(2, runtime.GOMAXPROCS(0)), cfg.Now),
+		hub:      newHub(hubLimits{sockets: cfg.MaxSockets, perPrefix: cfg.MaxSocketsPerPrefix, drainRate: cfg.DrainRate}, max(2, runtime.GOMAXPROCS(0)), cfg.Now),
 		origins:  make(map[string]*origin, len(cfg.Origins)),
 		cross:    http.NewCrossOriginProtection(),
 		draining: make(chan struct{}),

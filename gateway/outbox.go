@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/gorilla/websocket"
 	"golang.org/x/sys/unix"
 )
 
@@ -33,6 +34,7 @@ type outbox struct {
 	raw syscall.RawConn // nil where there is none
 
 	mu    sync.Mutex // guards all below
+	shut  bool       // a close frame was written: nothing follows
 	rest  []byte     // not taken yet; nil almost always
 	since time.Time  // when rest began to wait
 	chunk []byte     // the argument of attempt
@@ -55,10 +57,47 @@ func newOutbox(conn net.Conn) *outbox {
 	return o
 }
 
+var errShut = errors.New("a close frame was sent")
+
+// control writes a control frame of at most 125 bytes; after a close frame nothing.
+func (o *outbox) control(kind byte, payload []byte) error {
+	frame := append(make([]byte, 0, 2+maxControl), finalBit|kind, byte(len(payload)))
+	frame = append(frame, payload...)
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	_, err := o.write(frame)
+	o.shut = o.shut || kind == websocket.CloseMessage
+	return err
+}
+
+func (o *outbox) isShut() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.shut
+}
+
+// empty tells that the kernel has taken everything.
+func (o *outbox) empty() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return len(o.rest) == 0
+}
+
+// SetWriteDeadline does nothing: no write waits.
+func (o *outbox) SetWriteDeadline(time.Time) error { return nil }
+
 // Write takes b whole, or fails for good.
 func (o *outbox) Write(b []byte) (int, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	return o.write(b)
+}
+
+// write is Write with the lock held.
+func (o *outbox) write(b []byte) (int, error) {
+	if o.shut {
+		return 0, errShut
+	}
 	if len(o.rest) > 0 {
 		if len(o.rest)+len(b) > maxRest {
 			return 0, errStuck
@@ -110,7 +149,7 @@ func (o *outbox) push() error {
 // send gives b to the kernel without waiting and returns how much it took.
 func (o *outbox) send(b []byte) (int, error) {
 	if o.raw == nil {
-		if err := o.SetWriteDeadline(time.Now().Add(impatience)); err != nil {
+		if err := o.Conn.SetWriteDeadline(time.Now().Add(impatience)); err != nil {
 			return 0, err
 		}
 		return o.Conn.Write(b)

@@ -3,7 +3,6 @@ package gateway
 import (
 	"context"
 	"fmt"
-	"math/rand/v2"
 	"net/http"
 	"time"
 
@@ -74,13 +73,13 @@ func (s *Server) stream(ctx context.Context, out *steady, line *queue.Line, t qu
 			return
 		}
 		if place.Room != "" {
-			due = now.Add(pace(place))
+			due = now.Add(pace(place, presence(line)/2))
 		}
 		select {
 		case <-changed:
 		case <-beat.C:
 		case <-s.draining:
-			after := time.Second + time.Duration(rand.Int64N(int64(presence(line)/4)))
+			after := s.hub.comeBack(line)
 			_, _ = fmt.Fprintf(out, "retry: %d\n\n", after.Milliseconds()) // the stream ends either way
 			_ = out.control.Flush()
 			return

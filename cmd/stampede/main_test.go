@@ -120,9 +120,9 @@ func TestAClosedSocketReturnsWhenItWasAskedTo(t *testing.T) {
 		want time.Duration
 		ok   bool
 	}{
-		{&websocket.CloseError{Code: 1012, Text: `{"reconnect_ms":1500}`}, 1500 * time.Millisecond, true},
-		{&websocket.CloseError{Code: 1012, Text: `{"reconnect_ms":-5}`}, 0, true},
-		{&websocket.CloseError{Code: 1012, Text: `{"reconnect_ms":99999999}`}, time.Minute, true},
+		{&websocket.CloseError{Code: 1012, Text: "reconnect=1.5s"}, 1500 * time.Millisecond, true},
+		{&websocket.CloseError{Code: 1012, Text: "reconnect=-5s"}, 0, true},
+		{&websocket.CloseError{Code: 1012, Text: "reconnect=9999h"}, time.Minute, true},
 		{&websocket.CloseError{Code: 1013, Text: "too slow"}, 0, false},
 		{&websocket.CloseError{Code: 1012, Text: `{}`}, 0, false},
 		{errors.New("reset"), 0, false},

@@ -118,15 +118,17 @@ func (s *socket) close() {
 	s.conn.Close()
 }
 
-// returnAfter is how long the server asks a closed client to stay away: {"reconnect_ms":N} as the close reason. Without
-// one the client chooses.
+// returnAfter is how long the server asks a closed client to stay away: "reconnect=1.5s" as the close reason. Without one
+// the client chooses.
 func returnAfter(err error) (time.Duration, bool) {
 	var ce *websocket.CloseError
-	var asked struct {
-		Milliseconds *int64 `json:"reconnect_ms"`
-	}
-	if !errors.As(err, &ce) || json.Unmarshal([]byte(ce.Text), &asked) != nil || asked.Milliseconds == nil {
+	if !errors.As(err, &ce) {
 		return 0, false
 	}
-	return time.Duration(min(max(*asked.Milliseconds, 0), 60_000)) * time.Millisecond, true
+	asked, ok := strings.CutPrefix(ce.Text, "reconnect=")
+	d, err := time.ParseDuration(asked)
+	if !ok || err != nil {
+		return 0, false
+	}
+	return min(max(d, 0), time.Minute), true
 }

@@ -29,6 +29,7 @@ type edge struct {
 	TrustedProxies    []netip.Prefix `placeholder:"CIDR,…" help:"Peers whose X-Forwarded-For and Forwarded are believed; default none."`
 	AllowedOrigins    []string       `placeholder:"ORIGIN,…" help:"Web origins besides a host's own that may open WebSockets."`
 	RedisWaitReplicas int            `default:"0" placeholder:"N" help:"How many Redis replicas must know of a place before it is given; with fewer, joining answers 503."`
+	DrainRate         int            `default:"2000" placeholder:"N" help:"How many waiting visitors a second are asked to come back elsewhere when this process ends."`
 	configFlag
 }
 
@@ -119,7 +120,7 @@ func (e edge) build(st *stores, log *slog.Logger, bookingURL *url.URL) (*builtGa
 	server, err := gateway.New(gateway.Config{
 		Redis: st.redis, Ring: st.ring, Hall: hall, Auth: st.auth, Log: log,
 		BookingURL: bookingURL, TrustedProxies: e.TrustedProxies, AllowedOrigins: e.AllowedOrigins,
-		Origins: origins, Routes: routes,
+		Origins: origins, Routes: routes, DrainRate: e.DrainRate,
 		Assets: web.Handler(),
 		Waiting: func(w http.ResponseWriter, r *http.Request, status int, page gateway.WaitingPage) {
 			web.RenderWaiting(w, r, status, web.WaitingRoom(page))
