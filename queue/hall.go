@@ -208,7 +208,7 @@ func (h *Hall) protect() {
 	for _, l := range h.all() {
 		s := l.View().settings
 		for _, p := range s.Protect {
-			rules = append(rules, rule{strings.ToLower(p.Host), p.PathPrefix, l.room, deref(s.Origin)})
+			rules = append(rules, rule{strings.ToLower(p.Host), loosest(p.PathPrefix), l.room, deref(s.Origin)})
 		}
 	}
 	slices.SortStableFunc(rules, func(a, b rule) int {
@@ -222,18 +222,41 @@ func (h *Hall) protect() {
 
 // Protects tells which room a path of a host is behind: of all entries that match, one
 // with a host before one without, then the longest prefix. host has no port; path is
-// normalised. origin is the name in the room's settings, or "".
+// normalised, and matched as the loosest program behind the edge would read it. origin is
+// the name in the room's settings, or "".
 func (h *Hall) Protects(host, path string) (room, origin string, ok bool) {
 	rules := h.rules.Load()
 	if rules == nil {
 		return "", "", false
 	}
+	path = loosest(path)
 	for _, r := range *rules {
 		if strings.HasPrefix(path, r.prefix) && (r.host == "" || strings.EqualFold(r.host, host)) {
 			return r.room, r.origin, true
 		}
 	}
 	return "", "", false
+}
+
+// loosest is a path as a program reads it that folds case and drops what follows a
+// semicolon in a segment, with the slashes that this leaves doubled: "/Box;v=1/;/office" is
+// "/box/office".
+func loosest(path string) string {
+	if path = strings.ToLower(path); !strings.Contains(path, ";") {
+		return path
+	}
+	var b strings.Builder
+	for i, segment := range strings.Split(strings.TrimPrefix(path, "/"), "/") {
+		kept, _, cut := strings.Cut(segment, ";")
+		if kept == "" && (cut || i == 0) {
+			continue
+		}
+		b.WriteString("/" + kept)
+	}
+	if b.Len() == 0 {
+		return "/"
+	}
+	return b.String()
 }
 
 // Known tells that the rooms of this site have been read: before that, a path that

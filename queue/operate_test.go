@@ -188,13 +188,16 @@ func TestValidateReportsAllFaultsAtOnce(t *testing.T) {
 func TestProtects(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, 1)
-	s.room(Patch{Protect: opt([]Protect{{PathPrefix: "/buy"}, {Host: "tickets.example", PathPrefix: "/"}}), Origin: opt("shop")})
+	s.room(Patch{Protect: opt([]Protect{{PathPrefix: "/buy"}, {PathPrefix: "/Box/Office"}, {Host: "tickets.example", PathPrefix: "/"}}), Origin: opt("shop")})
 	h := s.halls[0]
 	for _, c := range []struct {
 		host, path string
 		want       bool
 	}{
 		{"a.example", "/buy", true}, {"a.example", "/buy/now", true}, {"a.example", "/", false},
+		// Programs that fold case, or drop what follows a semicolon, come to these, too.
+		{"a.example", "/BUY/now", true}, {"a.example", "/;x/buy", true}, {"a.example", "/box;v=1/office", true}, {"a.example", "/box;/;/OFFICE", true},
+		{"a.example", "/bu;y", false}, {"a.example", "/box", false},
 		{"tickets.example", "/anything", true}, {"TICKETS.example", "/x", true},
 	} {
 		room, origin, ok := h.Protects(c.host, c.path)
