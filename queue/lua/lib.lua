@@ -24,6 +24,7 @@ local UNTICKED = 5000 -- the longest step of clock and ptime: longer ones mean t
 local COST = 60000 -- one call, in units of the bucket
 local SETTLE = 6000 -- the quiet time after a restart or failover that seems to have lost nothing: two round trips that time out
 local BATCHES = 32 -- batches, and
+local BLOCKERS = 8 -- single batches whose time is not over that are looked behind, and
 local EXPIRIES = 500 -- single entries that one run expires at most
 
 local s, dirty = {}, {}
@@ -253,21 +254,6 @@ local function expire(now)
       add('missed', n)
     end
   end
-  for _, key in ipairs({ K.absent, K.missed }) do
-    for _ = 1, BATCHES do
-      local b = head(key)
-      if not b or b.till > clock then break end
-      call('ZREM', key, b.text)
-      add('missed', -b.n)
-      add('lapsed_total', b.n)
-    end
-  end
-  local late = call('ZRANGEBYSCORE', K.recalls, '-inf', int(clock), 'LIMIT', 0, EXPIRIES)
-  if #late > 0 then
-    call('ZREM', K.recalls, unpack(late))
-    add('open', -#late)
-    add('lapsed_total', #late)
-  end
   local longer = call('ZRANGEBYSCORE', K.extended, '-inf', int(clock), 'WITHSCORES', 'LIMIT', 0, EXPIRIES)
   for i = 1, #longer, 2 do
     local rank, till = tonumber(longer[i]), tonumber(longer[i + 1])
@@ -280,6 +266,26 @@ local function expire(now)
       call('ZADD', K.missed, 0, batch(rank + 1, rank, 1, till + num('return_window')))
       add('missed', 1)
     end
+  end
+  for _, key in ipairs({ K.absent, K.missed }) do
+    local at = 0
+    for _ = 1, BATCHES do
+      local b = parse(call('ZRANGE', key, at, at)[1])
+      if not b or b.till > clock and (b.last - b.first > 1 or at == BLOCKERS) then break end
+      if b.till > clock then
+        at = at + 1 -- a call that was extended may last longer than those of higher ranks
+      else
+        call('ZREM', key, b.text)
+        add('missed', -b.n)
+        add('lapsed_total', b.n)
+      end
+    end
+  end
+  local late = call('ZRANGEBYSCORE', K.recalls, '-inf', int(clock), 'LIMIT', 0, EXPIRIES)
+  if #late > 0 then
+    call('ZREM', K.recalls, unpack(late))
+    add('open', -#late)
+    add('lapsed_total', #late)
   end
   local over = min(EXPIRIES, call('ZCOUNT', K.sessions, '-inf', int(now)))
   if over > 0 then call('ZPOPMIN', K.sessions, over) end
