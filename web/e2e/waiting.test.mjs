@@ -19,12 +19,12 @@ after(async () => {
 /** Takes the picture of a page that must fit its window and have no accessibility fault. */
 async function check(page, name) {
   await picture(page, name);
-  const wide = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+  const wide = await page.evaluate((width) => document.documentElement.scrollWidth - width, page.viewportSize().width); // a phone's innerWidth grows with the page
   assert.ok(wide <= 0, `${name} is ${wide} px too wide`);
   assert.deepEqual(await accessibilityFaults(page), [], name);
 }
 
-test("a visitor of the lobby recomputes the drawn rank, and a record that was changed is found out", { timeout: 60_000 }, async () => {
+test("a visitor of the lobby recomputes the drawn rank, and a record that was changed is found out; the operator begins anew", { timeout: 60_000 }, async () => {
   const lottery = (more) => site.operate("PUT", "rooms/lottery", { title: "The lottery", pace_per_min: 0, ...more });
   await lottery({ method: "draw", lobby_at: new Date(Date.now() - 1000).toISOString(), opens_at: new Date(Date.now() + 20_000).toISOString() });
   await site.crowd("lottery", 30);
@@ -56,9 +56,37 @@ test("a visitor of the lobby recomputes the drawn rank, and a record that was ch
   await page.getByRole("heading", { name: "Something does not match" }).waitFor();
   await picture(page, "rank-wrong-phone");
 
-  // The operator begins anew: the word for it is not that the visitor was late.
-  await site.operate("POST", "rooms/lottery/reset");
+  // The operator sees the draw, and begins anew: the word for it is not that the visitor was late.
+  const desk = await browser.newContext(phone);
+  const { page: console_, faults: consoleFaults } = await openPage(desk);
+  const operator = (await site.operators()).find((o) => o.role === "admin");
+  await console_.goto(site.base + "/console/rooms/lottery");
+  await console_.locator("#email").fill(operator.email);
+  await console_.locator("#password").fill(operator.password);
+  await console_.getByRole("button", { name: "Sign in" }).click();
+  await console_.getByText("31 took part").waitFor();
+  assert.ok(await console_.locator("#opens_at").isDisabled(), "what the draw rests on is fixed");
+  await check(console_, "console-room-phone");
+  await console_.getByRole("button", { name: "Week" }).click();
+  await console_.getByRole("button", { name: "Reset the line" }).click();
+  const sure = console_.getByRole("dialog");
+  assert.ok(await sure.getByRole("button", { name: "Reset it" }).isDisabled());
+  await sure.getByRole("textbox").fill("lottery");
+  await check(console_, "console-reset-phone");
+  await sure.getByRole("button", { name: "Reset it" }).click();
   await page.getByRole("heading", { name: "The line began anew" }).waitFor();
+
+  await console_.locator("#method").selectOption("fifo");
+  await console_.locator("#closes_at").fill("2040-01-02T03:04:05");
+  await console_.getByRole("button", { name: "Save the schedule" }).click();
+  await console_.getByText("The schedule is in force.").waitFor();
+  const { method, closes_at } = await site.operate("GET", "rooms/lottery");
+  assert.deepEqual([method, new Date(closes_at).getFullYear()], ["fifo", 2040]);
+  await console_.getByRole("button", { name: "Bypass" }).click();
+  await console_.getByRole("dialog").getByRole("button", { name: "Let everyone in" }).click();
+  await console_.getByRole("button", { name: "End the bypass" }).waitFor();
+  assert.deepEqual(consoleFaults, []);
+  await desk.close();
   assert.deepEqual(faults, []);
   await context.close();
 });
@@ -125,4 +153,39 @@ test("the tabs of a browser share one place and one socket", { timeout: 60_000 }
   await first.page.locator("#message", { hasText: "You alone" }).waitFor();
   assert.deepEqual([...first.faults, ...second.faults], []);
   await context.close();
+});
+
+test("a place goes along to another device, and leaves the first", { timeout: 60_000 }, async () => {
+  await site.operate("PUT", "rooms/moving", { title: "The moving room", pace_per_min: 0 });
+  await site.crowd("moving", 2);
+  const [laptop, pocket] = await Promise.all([browser.newContext(desktop), browser.newContext(phone)]);
+  const { page: old, faults: oldFaults } = await openPage(laptop);
+  await old.goto(site.base + "/rooms/moving?return_to=/events/club");
+  await old.locator("#position", { hasText: /^3$/ }).waitFor();
+  await old.getByText("Continue on another device").click();
+  await old.locator("canvas.qr").waitFor();
+  await check(old, "move-desktop");
+  const link = await old.getByLabel("Link for the other device").inputValue();
+
+  const { page, faults } = await openPage(pocket);
+  await page.goto(link);
+  await page.getByRole("heading", { name: "You’re in line" }).waitFor();
+  assert.equal(await page.locator("#position").textContent(), "3");
+  assert.equal(page.url(), `${site.base}/rooms/moving?return_to=%2Fevents%2Fclub`, "the code has left the address bar");
+  await check(page, "moved-here-phone");
+  await old.getByRole("heading", { name: "Your place is on another device" }).waitFor();
+  await check(old, "moved-away-desktop");
+
+  // The code is good once, and a wrong one brings a way on.
+  const third = await browser.newContext(desktop);
+  const { page: late, faults: lateFaults } = await openPage(third);
+  await late.goto(link);
+  await late.getByRole("heading", { name: "Your place is on another device" }).waitFor();
+  await late.goto(`${site.base}/rooms/moving#resume=mistyped`);
+  await late.getByText("This code is not good here").waitFor();
+  await late.getByRole("button", { name: "Join the line" }).waitFor();
+  assert.deepEqual(lateFaults, []);
+  await third.close();
+  assert.deepEqual([...oldFaults, ...faults], []);
+  await Promise.all([laptop.close(), pocket.close()]);
 });

@@ -1,13 +1,13 @@
 import uPlot from "uplot";
 import "uplot/dist/uPlot.min.css";
-import type { RoomLive } from "./room-live";
+import type { Figures, RoomLive } from "./room-live";
 
-/** Points kept: half an hour of one a second. */
-const kept = 1800;
+/** Points kept: an hour of one a second. */
+const kept = 3600;
 
-/** Waiting and inside over the last minutes, drawn from the live documents. */
+/** Waiting and inside over time: the history, and the live documents after it. */
 export class Chart {
-  private readonly data: [number[], number[], number[]] = [[], [], []];
+  private data: [number[], number[], number[]] = [[], [], []];
   private readonly plot: uPlot;
   private readonly resized: ResizeObserver;
 
@@ -20,9 +20,9 @@ export class Chart {
         width: at.clientWidth || 600,
         height: 200,
         scales: { y: { range: (_, __, high) => [0, Math.max(10, high * 1.1)] } },
-        axes: [{ ...axis, values: (_, at) => at.map((t) => new Date(t * 1000).toLocaleTimeString("en-GB")) , space: 90 }, { ...axis, size: 56 }],
+        axes: [{ ...axis, values: (_, at) => at.map((t) => said(t, at[at.length - 1]! - at[0]!)), space: 90 }, { ...axis, size: 56 }],
         series: [
-          { label: "Time", value: (_, t) => (t ? new Date(t * 1000).toLocaleTimeString("en-GB") : "–") },
+          { label: "Time", value: (_, t) => (t ? new Date(t * 1000).toLocaleString("en-GB", { weekday: "short", hour: "2-digit", minute: "2-digit", second: "2-digit" }) : "–") },
           { label: "Waiting", stroke: colour("--warn"), width: 2, points: { show: false } },
           { label: "Inside", stroke: colour("--go"), width: 2, points: { show: false } },
         ],
@@ -34,10 +34,16 @@ export class Chart {
     this.resized.observe(at);
   }
 
+  /** Begins anew with what was recorded, oldest first. */
+  load(figures: Figures[]) {
+    this.data = [figures.map((f) => Math.floor(Date.parse(f.at) / 1000)), figures.map((f) => f.waiting), figures.map((f) => f.sessions)];
+    this.plot.setData(this.data);
+  }
+
   add(room: RoomLive) {
     const [times, waiting, inside] = this.data;
-    const second = Math.floor(Date.now() / 1000);
-    if (times[times.length - 1] === second) {
+    const second = Math.floor(Date.parse(room.now) / 1000);
+    if (times[times.length - 1]! >= second) {
       waiting[waiting.length - 1] = room.waiting;
       inside[inside.length - 1] = room.sessions;
     } else {
@@ -54,4 +60,11 @@ export class Chart {
     this.plot.destroy();
     this.at.replaceChildren();
   }
+}
+
+/** A mark of the time axis: to the second within a quarter of an hour, with the day over more than a day. */
+function said(t: number, span: number): string {
+  const at = new Date(t * 1000);
+  if (span > 86_400) return at.toLocaleDateString("en-GB", { weekday: "short", hour: "2-digit", minute: "2-digit" });
+  return at.toLocaleTimeString("en-GB", { hour: "2-digit", minute: "2-digit", ...(span < 900 ? { second: "2-digit" } : {}) });
 }

@@ -36,7 +36,7 @@ function Console() {
         <a class="brand" href="/console"><img src={icon} alt="" width="26" height="26" /> Console</a>
         <span class="row small"><span class="quiet">{session.name}</span><button class="button plain" type="button" onClick={leave}>Sign out</button></span>
       </header>
-      <main class="page console">{room ? <RoomPage room={room} ended={() => setSession(null)} /> : <RoomList ended={() => setSession(null)} />}</main>
+      <main class="page console">{room ? <RoomPage room={room} mayChange={session.role === "admin" || session.role === "operator"} ended={() => setSession(null)} /> : <RoomList ended={() => setSession(null)} />}</main>
     </>
   );
 }

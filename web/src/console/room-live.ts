@@ -6,7 +6,14 @@ export interface RoomLive {
   title: string;
   phase: Phase;
   state: "auto" | "open" | "paused" | "closed" | "bypass";
-  method: string;
+  epoch: string;
+  method: "fifo" | "draw";
+  beacon: string;
+  lobby_at: string | null;
+  opens_at: string | null;
+  closes_at: string | null;
+  /** While a restored room calls nobody. */
+  quiet_until?: string | null;
   message: string | null;
   pace_per_min: number;
   capacity: number;
@@ -19,8 +26,16 @@ export interface RoomLive {
   lapsed: number;
   left: number;
   pace_actual_per_min: number;
+  now: string;
   origin_status?: { health: string; latency_ms: number; in_flight: number } | null;
 }
+
+export type Settings = Partial<Record<keyof RoomLive, unknown>>;
+/** Changes the room and says so; false when it was refused, which is said, too. */
+export type Put = (settings: Settings, done: string) => Promise<boolean>;
+
+/** A room's figures at one moment of its history. */
+export interface Figures { at: string; waiting: number; sessions: number; called: number }
 
 /** What a room does, in a word and a colour. */
 export function stateOf(room: Pick<RoomLive, "phase" | "state">): { text: string; tone: string } {

@@ -1,18 +1,27 @@
 import { useEffect, useRef, useState } from "preact/hooks";
-import { ask, Problem } from "../lib/api";
+import { ask, path, Problem, type Room } from "../lib/api";
 import { count } from "../lib/format";
 import { live } from "../lib/live";
 import { Trouble } from "../lib/page";
 import { Chart } from "./chart";
-import { stateOf, type RoomLive } from "./room-live";
+import { Controls } from "./controls";
+import { Draw } from "./draw";
+import { stateOf, type Figures, type Put, type RoomLive } from "./room-live";
 import { change } from "./session";
 
-export function RoomPage({ room, ended }: { room: string; ended(): void }) {
+const spans = [
+  { step: "seconds", name: "Hour", limit: 3600 },
+  { step: "minutes", name: "Week", limit: 10080 },
+] as const;
+
+export function RoomPage({ room, mayChange, ended }: { room: string; mayChange: boolean; ended(): void }) {
   const at = `/api/v1/operate/rooms/${encodeURIComponent(room)}`;
   const [now, setNow] = useState<RoomLive | null>(null);
   const [connected, setConnected] = useState(true);
   const [cause, setCause] = useState<unknown>(null);
   const [said, setSaid] = useState("");
+  const [span, setSpan] = useState<"seconds" | "minutes">("seconds");
+  const [open, setOpen] = useState<Room | null>(null);
   const chart = useRef<Chart | null>(null);
   const drawing = useRef<HTMLDivElement>(null);
 
@@ -22,8 +31,9 @@ export function RoomPage({ room, ended }: { room: string; ended(): void }) {
   };
   const receive = (document: RoomLive) => {
     setNow(document);
-    chart.current?.add(document);
+    if (followed.current) chart.current?.add(document);
   };
+  const followed = useRef(false);
   useEffect(() => {
     const made = new Chart(drawing.current!);
     chart.current = made;
@@ -48,30 +58,42 @@ export function RoomPage({ room, ended }: { room: string; ended(): void }) {
     };
   }, [room]);
   useEffect(() => {
+    // The hour goes on with the live documents; the week stands as it was read.
+    followed.current = false;
+    let over = false;
+    const { limit } = spans.find(({ step }) => step === span)!;
+    ask<{ figures: Figures[] }>("GET", `${at}/history?step=${span}&limit=${limit}`).then(({ figures }) => {
+      if (over) return;
+      chart.current?.load(figures);
+      followed.current = span === "seconds";
+    }, failed);
+    return () => void (over = true);
+  }, [room, span]);
+  useEffect(() => {
+    ask<Room>("GET", path("rooms", room)).then(setOpen, () => {}); // the draw's figures are extra
+  }, [room, now?.epoch, now?.phase, now?.beacon]);
+  useEffect(() => {
     if (now) document.title = `${count(now.waiting)} waiting · ${now.title}`;
   }, [now]);
 
-  const put = async (settings: Partial<Record<keyof RoomLive, unknown>>, done: string) => {
+  const act = async (what: () => Promise<string>) => {
     setCause(null);
     setSaid("");
     try {
-      await change("PUT", at, settings);
-      setSaid(done);
+      setSaid(await what());
       ask<RoomLive>("GET", at).then(receive, failed);
+      return true;
     } catch (problem) {
       failed(problem);
+      return false;
     }
   };
-  const admit = async (n: number) => {
-    setCause(null);
-    setSaid("");
-    try {
-      await change("POST", at + "/admit", { count: n });
-      setSaid(`Asked for ${count(n)} more. Capacity still holds.`);
-    } catch (problem) {
-      failed(problem);
-    }
-  };
+  const put: Put = (settings, done) => act(async () => (await change("PUT", at, settings), done));
+  const admit = (n: number) => act(async () => {
+    const { called } = await change<{ called: number }>("POST", at + "/admit", { count: n });
+    return called === n ? `Called ${count(called)} more.` : `Called ${count(called)} of ${count(n)}: no more are waiting, or the capacity is reached.`;
+  });
+  const reset = () => act(async () => (await change("POST", at + "/reset"), "The line began anew. All places of before ended."));
 
   const state = now && stateOf(now);
   return (
@@ -80,36 +102,28 @@ export function RoomPage({ room, ended }: { room: string; ended(): void }) {
       {now && (
         <header class="row spread">
           <h1>{now.title || now.room}</h1>
-          <span class="row"><span class={`tag ${state!.tone}`} id="phase">{state!.text}</span>{!connected && <span class="tag warn">reconnecting</span>}</span>
+          <span class="row"><span class={`tag ${state!.tone}`} id="phase">{state!.text}</span>{now.quiet_until && <span class="tag warn">restored: calls go on in a moment</span>}{!connected && <span class="tag warn">reconnecting</span>}</span>
         </header>
       )}
       <Trouble cause={cause} />
       <p role="status" class={said ? "note" : "hush"}>{said}</p>
-      {now && <Figures now={now} />}
-      <section class="sheet stack" aria-label="The last minutes"><div class="chart" ref={drawing} /></section>
-      {now && (
-        <div class="controls">
-          <section class="sheet" aria-label="Doors">
-            <h2>Doors</h2>
-            {now.phase === "paused" || now.state === "paused"
-              ? <button class="button primary" type="button" onClick={() => put({ state: "auto" }, "The line moves again.")}>Resume</button>
-              : <button class="button stop" type="button" onClick={() => put({ state: "paused" }, "The line is paused. Places are safe.")}>Pause the line</button>}
-            <p class="quiet small">A pause stops calls at once. Those inside go on, and nobody loses a place.</p>
-            <Setting id="admit" label="Let in beyond the pace" value={10} least={1} button="Let in" step={10} apply={admit} />
-          </section>
-          <section class="sheet" aria-label="Pace">
-            <h2>Pace</h2>
-            <Setting id="pace" label="Calls a minute" value={now.pace_per_min} least={0} button="Set the pace" step={step(now.pace_per_min)} apply={(n) => put({ pace_per_min: n }, `The pace is ${count(n)} a minute.`)} />
-            <Setting id="capacity" label="Inside at once" value={now.capacity} least={0} button="Set the capacity" step={step(now.capacity)} apply={(n) => put({ capacity: n }, `The capacity is ${count(n)}.`)} />
-          </section>
-          <Message message={now.message} put={put} />
+      {now && <FiguresNow now={now} />}
+      <section class="sheet stack" aria-label="Over time">
+        <div class="row spread">
+          <h2>Over time</h2>
+          <div class="row" role="group" aria-label="How far back">
+            {spans.map(({ step, name }) => <button key={step} class="button" type="button" aria-pressed={span === step} onClick={() => setSpan(step)}>{name}</button>)}
+          </div>
         </div>
-      )}
+        <div class="chart" ref={drawing} />
+      </section>
+      {now && mayChange && <Controls now={now} put={put} admit={admit} reset={reset} drawn={open?.draw.lobby_size !== undefined} />}
+      {open && <Draw room={open} method={now?.method ?? "fifo"} />}
     </>
   );
 }
 
-function Figures({ now }: { now: RoomLive }) {
+function FiguresNow({ now }: { now: RoomLive }) {
   const figures: [string, number, string?][] = [
     ["Waiting", now.waiting, `${count(now.present)} present`],
     ["Called", now.called, "on their way in"],
@@ -128,59 +142,3 @@ function Figures({ now }: { now: RoomLive }) {
     </>
   );
 }
-
-/** A number that is set by its button, so that a half-typed one is never in force. */
-function Setting({ id, label, value, least, button, step, apply }: { id: string; label: string; value: number; least: number; button: string; step: number; apply(n: number): Promise<void> }) {
-  const [text, setText] = useState<string | null>(null);
-  const [busy, setBusy] = useState(false);
-  const shown = text ?? String(value);
-  const n = Number(shown);
-  const valid = shown.trim() !== "" && Number.isInteger(n) && n >= least && n <= 1_000_000;
-  const move = (by: number) => setText(String(Math.max(least, (valid ? n : value) + by)));
-  const submit = async (e: SubmitEvent) => {
-    e.preventDefault();
-    if (!valid) return;
-    setBusy(true);
-    await apply(n);
-    setBusy(false);
-    setText(null);
-  };
-  return (
-    <form class="stack" onSubmit={submit}>
-      <div class="field">
-        <label for={id}>{label}</label>
-        <div class="amount">
-          <button class="button" type="button" aria-label={`Less: ${label}`} onClick={() => move(-step)}>−</button>
-          <input id={id} inputMode="numeric" value={shown} aria-invalid={!valid} onInput={(e) => setText(e.currentTarget.value)} />
-          <button class="button" type="button" aria-label={`More: ${label}`} onClick={() => move(step)}>+</button>
-        </div>
-        {!valid && <span class="fault">Please give a whole number from {least}.</span>}
-      </div>
-      <button class="button" disabled={!valid || busy}>{button}</button>
-    </form>
-  );
-}
-
-function Message({ message, put }: { message: string | null; put(settings: { message: string | null }, done: string): Promise<void> }) {
-  const [text, setText] = useState<string | null>(null);
-  return (
-    <section class="sheet" aria-label="Message">
-      <h2>Message</h2>
-      <form class="stack" onSubmit={async (e) => {
-        e.preventDefault();
-        const said = (text ?? message ?? "").trim();
-        await put({ message: said || null }, said ? "Everyone in line sees the message." : "The message is gone.");
-        setText(null);
-      }}>
-        <div class="field">
-          <label for="message">To those who wait</label>
-          <textarea id="message" maxLength={500} value={text ?? message ?? ""} onInput={(e) => setText(e.currentTarget.value)} />
-        </div>
-        <button class="button" disabled={text === null}>Show it</button>
-        {message && <button class="button plain" type="button" onClick={() => (setText(null), put({ message: null }, "The message is gone."))}>Take it down</button>}
-      </form>
-    </section>
-  );
-}
-
-const step = (n: number) => (n >= 1000 ? 100 : n >= 100 ? 20 : n >= 20 ? 10 : 1);

@@ -56,6 +56,7 @@ function show(key: string, time: string | null = null) {
   el("bell").hidden = !inLine;
   el("leave").hidden = !inLine;
   el("hand").hidden = !inLine && key !== "called";
+  el("move").hidden = !inLine && key !== "called";
   el("line").hidden = key !== "waiting" && key !== "paused";
   el("invitation").hidden = key !== "invited";
   el("others").hidden = !returnTo.startsWith("/events/") || (key !== "closed" && key !== "sold_out");
@@ -213,11 +214,12 @@ async function join(more: { resume?: string } = {}): Promise<void> {
     listen();
   } catch (cause) {
     if (!(cause instanceof Problem)) throw cause;
+    if (more.resume && placeGone(cause)) return; // the code was used, or its place is over
     if (cause.code === "room-not-open" || cause.code === "room-closed") return watchRoom();
     if (cause.code === "invite-required" || cause.code === "invite-invalid") {
       forgetInvitation(room);
       show("invited");
-    } else if (more.resume && cause.status >= 400 && cause.status < 500 && cause.status !== 429) show("new"); // the code is used or too old
+    } else if (more.resume && cause.status >= 400 && cause.status < 500 && cause.status !== 429) show("new"); // the code is too old
     fault(cause.code === "invite-required" ? "" : cause, () => join(more));
   }
 }
@@ -321,9 +323,16 @@ hangBell();
 page.classList.add("scripted");
 void prices().catch(() => {}); // the page is whole without them
 const key = page.dataset.key!;
-const resume = resumeCode();
-if (resume) void join({ resume });
-else if (page.dataset.joined !== "true") {
+/** A link with the code of a place on another device brings that place here, also into a page that is open. */
+function resumed(): boolean {
+  const resume = resumeCode();
+  if (resume) void join({ resume });
+  return resume !== null;
+}
+addEventListener("hashchange", () => resumed() || (invitation(room) && page.dataset.key === "invited" && void join()));
+if (resumed()) {
+  // the join goes on from here
+} else if (page.dataset.joined !== "true") {
   if (key === "new") void join();
   else void watchRoom();
 } else if (key === "lapsed") {

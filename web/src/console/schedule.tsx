@@ -1,0 +1,74 @@
+import { useState } from "preact/hooks";
+import type { Put, RoomLive, Settings } from "./room-live";
+
+const times = [
+  { name: "lobby_at", label: "The lobby opens" },
+  { name: "opens_at", label: "The line starts" },
+  { name: "closes_at", label: "The room closes" },
+] as const;
+
+type Texts = Record<(typeof times)[number]["name"] | "method" | "beacon", string>;
+
+const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
+
+/** When the room opens and how its order is made. Only what was changed is sent. */
+export function Schedule({ now, put, drawn }: { now: RoomLive; put: Put; drawn: boolean }) {
+  const [typed, setTyped] = useState<Partial<Texts>>({});
+  const [busy, setBusy] = useState(false);
+  const stored: Texts = { lobby_at: local(now.lobby_at), opens_at: local(now.opens_at), closes_at: local(now.closes_at), method: now.method, beacon: now.beacon };
+  const shown = { ...stored, ...typed };
+  const changed = (Object.keys(typed) as (keyof Texts)[]).filter((name) => typed[name] !== stored[name]);
+  const type = (name: keyof Texts) => (e: { currentTarget: { value: string } }) => setTyped({ ...typed, [name]: e.currentTarget.value });
+  const submit = async (e: SubmitEvent) => {
+    e.preventDefault();
+    const settings: Settings = {};
+    for (const name of changed) {
+      const text = typed[name]!;
+      settings[name] = name === "method" || name === "beacon" ? text : text ? new Date(text).toISOString() : null;
+    }
+    setBusy(true);
+    if (await put(settings, "The schedule is in force.")) setTyped({});
+    setBusy(false);
+  };
+  return (
+    <section class="sheet wide" aria-label="Schedule">
+      <h2>Schedule</h2>
+      <form class="stack" onSubmit={submit}>
+        <div class="times">
+          {times.map(({ name, label }) => (
+            <div class="field" key={name}>
+              <label for={name}>{label}</label>
+              <input id={name} type="datetime-local" step="1" value={shown[name]} disabled={drawn && name !== "closes_at"} onInput={type(name)} />
+            </div>
+          ))}
+          <div class="field">
+            <label for="method">The order</label>
+            <select id="method" value={shown.method} disabled={drawn} onChange={type("method")}>
+              <option value="fifo">First come, first served</option>
+              <option value="draw">Drawn among the lobby</option>
+            </select>
+          </div>
+          {shown.method === "draw" && (
+            <div class="field">
+              <label for="beacon">Beacon</label>
+              <input id="beacon" maxLength={200} value={shown.beacon} disabled={drawn} onInput={type("beacon")} autocomplete="off" />
+            </div>
+          )}
+        </div>
+        <p class="quiet small">
+          Times of {zone}. An empty one does not apply. {drawn
+            ? "The draw was made, so its times and its method stand until a reset."
+            : shown.method === "draw" && "The beacon is a text that goes into the draw: the later it becomes known, the less anyone could plan."}
+        </p>
+        <div class="row"><button class="button" disabled={busy || changed.length === 0}>Save the schedule</button></div>
+      </form>
+    </section>
+  );
+}
+
+/** A time as the field wants it: of this browser's zone, to the second. */
+function local(iso: string | null): string {
+  if (!iso) return "";
+  const at = new Date(iso);
+  return new Date(at.getTime() - at.getTimezoneOffset() * 60_000).toISOString().slice(0, 19);
+}
