@@ -32,6 +32,13 @@ func isPlaceCookie(name string) bool {
 	return strings.HasPrefix(strings.TrimPrefix(strings.ToLower(name), strings.ToLower(hostOnly)), placeCookie)
 }
 
+// plantable tells that a cookie is one of ours without __Host-: over TLS we never set it,
+// but any sibling domain can, and so bring a visitor into its own place, session and orders.
+func plantable(name string) bool {
+	name = strings.ToLower(name)
+	return strings.HasPrefix(name, placeCookie) || strings.HasPrefix(name, "usher-pass-") || name == "usher-operator"
+}
+
 func isOperatorCookie(name string) bool {
 	return strings.TrimPrefix(strings.ToLower(name), strings.ToLower(hostOnly)) == "usher-operator"
 }

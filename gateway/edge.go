@@ -39,6 +39,9 @@ func (s *Server) edge(w http.ResponseWriter, r *http.Request) {
 		problem.Write(w, r, p)
 		return
 	}
+	if v.secure {
+		keepCookies(r.Header, func(name string) bool { return !plantable(name) })
+	}
 	r = withVisit(r, v)
 	if !own(v.path) {
 		if room, origin, ok := s.cfg.Hall.Protects(v.host, v.path); ok {
@@ -306,6 +309,7 @@ func (s *Server) give(w http.ResponseWriter, r *http.Request, v *visit, audience
 		return false, problem.Internal(r, s.log, "verify own pass", err)
 	}
 	setPassCookie(w, audience, token, claims.ExpiresAt.Sub(now), v.secure)
+	v.given = true
 	r.Header.Set(passHeader, token) // where booking and origins look first
 	v.claims, v.holder = &claims, holder{audience, claims.Session}
 	return true, nil

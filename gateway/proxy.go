@@ -61,6 +61,9 @@ func newOrigin(name string, target *url.URL, ours bool, log *slog.Logger) *origi
 		ErrorLog:   slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 		ModifyResponse: func(res *http.Response) error {
 			res.Header.Del(problem.RequestIDHeader) // the edge has set its own
+			if visitOf(res.Request).given {
+				res.Header.Set("Cache-Control", "no-store") // whatever the origin lets caches keep: it carries a pass
+			}
 			if ours {
 				own := make(http.Header, 6)
 				harden(own, visitOf(res.Request).secure)

@@ -353,6 +353,8 @@ func echo(w http.ResponseWriter, r *http.Request) {
 		return // the edge cut the body
 	}
 	switch {
+	case strings.HasSuffix(r.URL.Path, "/cacheable"):
+		w.Header().Set("Cache-Control", "public, max-age=60")
 	case strings.HasSuffix(r.URL.Path, "/cut"):
 		panic(http.ErrAbortHandler)
 	case strings.HasSuffix(r.URL.Path, "/teapot"):

@@ -29,6 +29,7 @@ type visit struct {
 	// byToken: the place came in a header, not in the cookie that browsers send by themselves.
 	byToken bool
 	charged bool
+	given   bool // the answer sets a cookie of this visitor alone
 }
 
 type visitKey struct{}
