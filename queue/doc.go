@@ -11,6 +11,14 @@
 // sessions and open calls never exceed the capacity by a call made; calls never
 // exceed pace × time + max(1, one second's worth). A place gives one session.
 //
+// Anyone can check a draw (verify.go): a receipt, the site's public keys and the record
+// are enough to recompute a rank.
+//
+// A call can be lengthened once. A place given to a phone counts as present for longer
+// (phone_presence_ttl_s), in two more bitmaps. A place moves to another device by a
+// signed code (move.go), and an invited identity has one place (invite.go): an entry in
+// a hash for each place that moved and each identity that came, none for anybody else.
+//
 // # Who is authoritative
 //
 // Redis holds the version in force: all keys of a room share one slot (keys.go),
@@ -44,6 +52,10 @@
 //   - Two primaries at once: the ceilings in Postgres are reserved for one lineage at
 //     a time, so that they give different numbers.
 //   - With Config.WaitReplicas, a join whose numbers too few replicas have is refused.
+//   - Moves and invitations are not on record. Of moves the gateways remember what they
+//     have seen; with all of them gone, too, a device that gave its place away has it
+//     again, together with the other. An identity whose entry is lost keeps the place
+//     that its devices hold, and one more device begins a second one.
 //   - Postgres away: rooms go on in all but two things: numbers end at the ceiling
 //     (more than sixty thousand ahead), and a room past its opening waits for its draw
 //     to be recorded.
