@@ -1,6 +1,8 @@
 package gateway
 
 import (
+	"net/http"
+	"strings"
 	"testing"
 	"time"
 )
@@ -34,5 +36,19 @@ func TestAnAnswerWithAPassIsNotCached(t *testing.T) {
 	}
 	if again := fan.want(200, "", "GET", availability+"/cacheable", ""); again.header.Get("Cache-Control") != "public, max-age=60" {
 		t.Errorf("the origin's own word has become %q", again.header.Get("Cache-Control"))
+	}
+}
+
+// A place reaches no origin, whatever header it comes in.
+func TestPlacesStayAtTheEdge(t *testing.T) {
+	t.Parallel()
+	h := http.Header{"Authorization": {"Basic x", "place secret"}, "Sec-Websocket-Protocol": {"usher.v1, place.secret"}, "Cookie": {"a=1; usher-place-r=secret"}}
+	sanitise(h, &visit{}, "a.example", false)
+	for name, values := range h {
+		for _, value := range values {
+			if strings.Contains(value, "secret") {
+				t.Errorf("%s: %s", name, value)
+			}
+		}
 	}
 }

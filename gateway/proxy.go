@@ -176,9 +176,12 @@ func sanitise(h http.Header, v *visit, host string, ours bool) {
 	}
 	h.Set("X-Forwarded-Host", host)
 	h.Set("X-Forwarded-Proto", map[bool]string{true: "https", false: "http"}[v.secure])
-	if scheme, _, _ := strings.Cut(h.Get("Authorization"), " "); strings.EqualFold(scheme, placeScheme) {
-		h.Del("Authorization")
+	for _, value := range h.Values("Authorization") {
+		if scheme, _, _ := strings.Cut(value, " "); strings.EqualFold(scheme, placeScheme) {
+			h.Del("Authorization") // all of them: more than one is nobody's right
+		}
 	}
+	h.Del("Sec-Websocket-Protocol") // apps send places in it; the bridge writes its own
 	keepCookies(h, func(name string) bool {
 		return !isPlaceCookie(name) && (ours || !isOperatorCookie(name))
 	})
