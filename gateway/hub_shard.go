@@ -177,17 +177,13 @@ func (d *shard) run() {
 // settle seats those who have arrived and forgets those who have ended; false when
 // nobody is left and the shard has stopped.
 func (d *shard) settle() bool {
-	d.mu.Lock()
-	arrived, ended := d.arrived, d.ended
-	d.arrived, d.ended = nil, nil
-	d.running = len(d.seats)+len(arrived) > len(ended)
-	more := d.running
-	d.mu.Unlock()
-	for _, k := range arrived {
+	d.mu.Lock() // to the end: the next goroutine may begin once running is false
+	defer d.mu.Unlock()
+	for _, k := range d.arrived {
 		k.at = len(d.seats)
 		d.seats = append(d.seats, k)
 	}
-	for _, s := range ended {
+	for _, s := range d.ended {
 		last := len(d.seats) - 1
 		d.seats[s.at] = d.seats[last]
 		d.seats[s.at].at = s.at
@@ -195,10 +191,11 @@ func (d *shard) settle() bool {
 		d.seats = d.seats[:last]
 		s.at = -1
 	}
-	if !more {
+	d.arrived, d.ended = nil, nil
+	if d.running = len(d.seats) > 0; !d.running {
 		d.seats, d.slow = nil, nil
 	}
-	return more
+	return d.running
 }
 
 // goodbye asks everyone to come back, and closes what is left when it must.
