@@ -1,5 +1,6 @@
 // The waiting page beyond the journey: the draw checked in the browser, more time for a call, tabs that share a place.
 import assert from "node:assert/strict";
+import { generateKeyPairSync, sign } from "node:crypto";
 import { after, before, test } from "node:test";
 import { accessibilityFaults, desktop, openPage, phone, picture, startBrowser } from "./browser.mjs";
 import { startSite } from "./site.mjs";
@@ -188,4 +189,32 @@ test("a place goes along to another device, and leaves the first", { timeout: 60
   await third.close();
   assert.deepEqual([...oldFaults, ...faults], []);
   await Promise.all([laptop.close(), pocket.close()]);
+});
+
+test("a room for invited guests lets in who brings the link, or pastes it", { timeout: 60_000 }, async () => {
+  const { publicKey, privateKey } = generateKeyPairSync("ed25519");
+  const { kty, crv, x } = publicKey.export({ format: "jwk" });
+  await site.operate("PUT", "rooms/guests", { title: "The guests", pace_per_min: 0, invite_only: true, invite_keys: [{ kty, crv, x }] });
+  const part = (claims) => Buffer.from(JSON.stringify(claims)).toString("base64url");
+  const signed = `${part({ alg: "EdDSA", typ: "JWT" })}.${part({ room: "guests", identity: "ada", exp: Math.floor(Date.now() / 1000) + 600 })}`;
+  const link = `${site.base}/rooms/guests#invite=${signed}.${sign(null, Buffer.from(signed), privateKey).toString("base64url")}`;
+
+  const contexts = await Promise.all([browser.newContext(phone), browser.newContext(phone)]);
+  const { page, faults } = await openPage(contexts[0]);
+  await page.goto(site.base + "/rooms/guests");
+  await page.getByRole("heading", { name: "This line is for invited guests" }).waitFor();
+  await check(page, "invited-phone");
+  await page.getByLabel("Your invitation").fill(link.slice(0, -8));
+  await page.getByRole("button", { name: "Join with it" }).click();
+  await page.getByText("This invitation is not for this room").waitFor();
+  await page.getByLabel("Your invitation").fill(link);
+  await page.getByRole("button", { name: "Join with it" }).click();
+  await page.getByRole("heading", { name: "You’re in line" }).waitFor();
+
+  const { page: again, faults: faultsAgain } = await openPage(contexts[1]);
+  await again.goto(link);
+  await again.locator("#position", { hasText: /^1$/ }).waitFor();
+  assert.equal(again.url(), `${site.base}/rooms/guests`, "the invitation has left the address bar");
+  assert.deepEqual([...faults, ...faultsAgain], []);
+  await Promise.all(contexts.map((context) => context.close()));
 });
