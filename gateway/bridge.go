@@ -8,7 +8,6 @@ import (
 	"net/url"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/gorilla/websocket"
@@ -31,13 +30,14 @@ var handshakeFields = []string{"Connection", "Upgrade", "Sec-Websocket-Key", "Se
 // It lasts until either side closes, until the pass ends, or until a drain.
 func (s *Server) bridge(w http.ResponseWriter, r *http.Request, o *origin) {
 	v := visitOf(r)
-	if !take(&s.bridges, s.cfg.MaxBridges) {
+	end := s.bridges.take(v.prefix)
+	if end == nil {
 		problem.Write(w, r, problem.New(http.StatusServiceUnavailable, "too-many-connections", "No live connection is free here. Please ask again instead.").In(5*time.Second))
 		return
 	}
 	client, far := s.connect(w, r, v, o)
 	if client == nil {
-		s.bridges.Add(-1)
+		end()
 		return
 	}
 	ends := time.Time{} // never
@@ -45,18 +45,9 @@ func (s *Server) bridge(w http.ResponseWriter, r *http.Request, o *origin) {
 		ends = v.claims.ExpiresAt
 	}
 	s.hold(func() {
-		defer s.bridges.Add(-1)
+		defer end()
 		s.carry(client, far, ends)
 	})
-}
-
-// take counts one more of n if fewer than most are open.
-func take(n *atomic.Int64, most int) bool {
-	if n.Add(1) > int64(most) {
-		n.Add(-1)
-		return false
-	}
-	return true
 }
 
 // hold runs a function that keeps connections; Drain waits for it.
@@ -190,17 +181,18 @@ func pump(to, from *websocket.Conn) {
 
 // monitor streams a room's live figures to an operator.
 func (s *Server) monitor(w http.ResponseWriter, r *http.Request, next func() (any, <-chan struct{})) {
-	if !take(&s.monitors, maxMonitors) {
+	end := s.monitors.take(visitOf(r).prefix)
+	if end == nil {
 		problem.Write(w, r, problem.New(http.StatusServiceUnavailable, "too-many-connections", "Too many consoles are connected here.").In(5*time.Second))
 		return
 	}
 	conn, err := s.hub.upgrader.Upgrade(w, r, nil)
 	if err != nil { // Upgrade has answered
-		s.monitors.Add(-1)
+		end()
 		return
 	}
 	s.hold(func() {
-		defer s.monitors.Add(-1)
+		defer end()
 		ctx, cancel := context.WithCancel(context.Background())
 		reader := make(chan struct{})
 		go func() {

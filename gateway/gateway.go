@@ -10,7 +10,6 @@ import (
 	"net/url"
 	"runtime"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -57,7 +56,7 @@ type Config struct {
 	MaxSockets, MaxSocketsPerPrefix int
 	// MaxStreams bounds Server-Sent Event streams (default 1,000): each holds a
 	// goroutine and a request. MaxBridges bounds WebSockets passed on (default 1,000):
-	// each holds two descriptors.
+	// each holds two descriptors. One client prefix may have a quarter of either.
 	MaxStreams, MaxBridges int
 	// DrainRate is how many visitors a second a draining gateway asks to come back
 	// (default 2,000), fewer only where half the presence time is too short for it.
@@ -149,7 +148,7 @@ type Server struct {
 	origins map[string]*origin
 	cross   *http.CrossOriginProtection
 
-	streams, bridges, monitors atomic.Int64  // open now
+	streams, bridges, monitors *openings
 	draining                   chan struct{} // closed by Drain
 	mu                         sync.Mutex    // guards drained and the start of held
 	drained                    bool
@@ -170,6 +169,9 @@ func New(cfg Config) (*Server, error) {
 		origins:  make(map[string]*origin, len(cfg.Origins)),
 		cross:    http.NewCrossOriginProtection(),
 		draining: make(chan struct{}),
+		streams:  newOpenings(cfg.MaxStreams),
+		bridges:  newOpenings(cfg.MaxBridges),
+		monitors: newOpenings(maxMonitors),
 	}
 	for _, o := range cfg.AllowedOrigins {
 		if err := s.cross.AddTrustedOrigin(o); err != nil {

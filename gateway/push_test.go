@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"net"
 	"net/http"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -367,6 +368,36 @@ func (v *visitor) stream(room string) <-chan string {
 		}
 	}()
 	return lines
+}
+
+func TestOneClientCannotTakeAllStreams(t *testing.T) {
+	t.Parallel()
+	s := open(t, func(c *Config) { c.MaxStreams = 8 })
+	s.set("gala", `{"pace_per_min":0}`)
+	fan := s.visitor()
+	fan.join("gala")
+	for range 2 {
+		<-fan.stream("gala") // it is open
+	}
+	fan.want(503, "too-many-connections", "GET", "/api/v1/rooms/gala/place/events", "")
+	other := s.visitor()
+	other.join("gala")
+	<-other.stream("gala")
+}
+
+func TestOpeningsAreCountedAndGivenBack(t *testing.T) {
+	t.Parallel()
+	o := newOpenings(8)
+	a, b := netip.MustParsePrefix("192.0.2.1/32"), netip.MustParsePrefix("192.0.2.2/32")
+	first, second := o.take(a), o.take(a)
+	if first == nil || second == nil || o.take(a) != nil || o.take(b) == nil {
+		t.Fatal("a prefix must have a quarter, and no more")
+	}
+	first()
+	second()
+	if o.open != 1 || len(o.byPrefix) != 1 {
+		t.Errorf("%d open of %d prefixes; want 1 of 1", o.open, len(o.byPrefix))
+	}
 }
 
 func TestEvents(t *testing.T) {

@@ -15,17 +15,21 @@ const heartbeat = 15 * time.Second
 
 // getEvents sends the documents of the WebSocket as Server-Sent Events. Each stream
 // holds its request's goroutine, so there are fewer of them.
-func (s *Server) getEvents(w http.ResponseWriter, r *http.Request, _ *visit, line *queue.Line, t queue.Token) {
+func (s *Server) getEvents(w http.ResponseWriter, r *http.Request, v *visit, line *queue.Line, t queue.Token) {
 	place, _, err := line.Place(r.Context(), t)
 	if err != nil {
 		problem.Write(w, r, s.refusal(r, "ask for a place", err))
 		return
 	}
-	if s.isDraining() || !take(&s.streams, s.cfg.MaxStreams) {
+	var end func()
+	if !s.isDraining() {
+		end = s.streams.take(v.prefix)
+	}
+	if end == nil {
 		problem.Write(w, r, problem.New(http.StatusServiceUnavailable, "too-many-connections", "No live connection is free here. Your place is safe: ask again instead.").In(5*time.Second))
 		return
 	}
-	defer s.streams.Add(-1)
+	defer end()
 	h := w.Header()
 	h.Set("Content-Type", "text/event-stream")
 	h.Set("Cache-Control", "no-store")
