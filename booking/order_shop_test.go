@@ -374,12 +374,14 @@ func (sh *shop) whole() {
 // eventually asks until it is so.
 func eventually(t testing.TB, what string, so func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
+	again, never := time.NewTicker(10*time.Millisecond), time.After(20*time.Second)
+	defer again.Stop()
 	for !so() {
-		if time.Now().After(deadline) {
+		select {
+		case <-again.C:
+		case <-never:
 			t.Fatalf("never happened: %s", what)
 		}
-		time.Sleep(10 * time.Millisecond)
 	}
 }
 
