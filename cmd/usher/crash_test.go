@@ -115,6 +115,11 @@ func TestOrdersSurviveKills(t *testing.T) {
 	}
 
 	s := startSite(t, dir)
+	s.follow(t, dir)
+	t.Cleanup(func() { // its servers write until they have ended, and the folder is removed next
+		s.kill()
+		s.gone(t)
+	})
 	cutOff := 0
 	for _, p := range book.all {
 		if p.order.ID == "" || p.approved && !p.paid {
