@@ -8,7 +8,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/url"
 	"sync"
 	"time"
 
@@ -177,7 +176,11 @@ func (c *crowded) arrive(v *visitor) error {
 		header.Set("Authorization", "Place "+v.token)
 		header.Set("Sec-WebSocket-Protocol", "usher.v1")
 	}
-	v.conn, _, err = websocket.NewClient(conn, &url.URL{Scheme: "ws", Host: c.Address, Path: path}, header, 512, 512)
+	same := websocket.Dialer{
+		NetDial:        func(string, string) (net.Conn, error) { return conn, nil },
+		ReadBufferSize: 512, WriteBufferSize: 512,
+	}
+	v.conn, _, err = same.Dial("ws://"+c.Address+path, header)
 	if err != nil {
 		return fmt.Errorf("open the socket: %w", err)
 	}
