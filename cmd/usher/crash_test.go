@@ -85,16 +85,14 @@ func TestOrdersSurviveKills(t *testing.T) {
 			wg.Go(func() {
 				luck := rand.New(rand.NewPCG(uint64(round), uint64(i)))
 				address := fmt.Sprintf("127.0.%d.%d", 10+round, i+1)
-				for crowd.Err() == nil {
-					if err := buy(crowd, book, s, address, performance, seats, luck); err != nil {
-						select {
-						case <-s.ended: // the site was killed
-						case <-crowd.Done():
-						default:
-							if !cut(err) {
-								t.Errorf("buyer %d: %v", i, err)
-							}
-						}
+				for {
+					err := buy(crowd, book, s, address, performance, seats, luck)
+					var answer *refused
+					if errors.As(err, &answer) {
+						t.Errorf("buyer %d: %v", i, err)
+						return
+					}
+					if err != nil && !s.stillThere(crowd) {
 						return
 					}
 				}
@@ -105,7 +103,9 @@ func TestOrdersSurviveKills(t *testing.T) {
 			select {
 			case <-book.seen:
 			case <-ctx.Done():
-				t.Fatal("the buyers get nowhere")
+				stop()
+				wg.Wait()
+				t.Fatalf("the buyers get nowhere\n%s", said(t, dir))
 			}
 		}
 		s.kill()
@@ -136,10 +136,17 @@ func TestOrdersSurviveKills(t *testing.T) {
 	}
 }
 
-// cut tells whether a call failed because the site went away under it.
-func cut(err error) bool {
-	var answer *refused
-	return !errors.As(err, &answer) || answer.status >= 500
+// stillThere is false once the site was killed or ctx ended. A call can break just
+// before either shows, so it waits a little.
+func (s *site) stillThere(ctx context.Context) bool {
+	select {
+	case <-s.ended:
+		return false
+	case <-ctx.Done():
+		return false
+	case <-time.After(time.Second):
+		return true
+	}
 }
 
 // hurry lets everybody into the sale at once.
@@ -186,7 +193,10 @@ func buy(ctx context.Context, book *ledger, s *site, address, performance string
 		Token string `json:"token"`
 		State string `json:"state"`
 	}
-	if err := v.call(ctx, "POST", "/api/v1/rooms/"+saleEvent+"/places", map[string]any{}, &place); err != nil {
+	err := again(ctx, "", func() error {
+		return v.call(ctx, "POST", "/api/v1/rooms/"+saleEvent+"/places", map[string]any{}, &place)
+	})
+	if err != nil {
 		return fmt.Errorf("join: %w", err)
 	}
 	book.step(ctx)
@@ -194,7 +204,7 @@ func buy(ctx context.Context, book *ledger, s *site, address, performance string
 	var pass struct {
 		Pass string `json:"pass"`
 	}
-	err := again(ctx, "not-called", func() error {
+	err = again(ctx, "not-called", func() error {
 		return v.call(ctx, "POST", "/api/v1/rooms/"+saleEvent+"/pass", nil, &pass)
 	})
 	if err != nil {
@@ -245,25 +255,32 @@ func (p *purchase) checkOut(ctx context.Context, v *visitor) error {
 
 // pay approves at the sandbox and waits for the tickets.
 func (p *purchase) pay(ctx context.Context, v *visitor) error {
-	if err := v.call(ctx, "POST", "/sandbox/payments/"+p.order.Payment.ID+"/approve", nil, nil); err != nil {
+	err := again(ctx, "", func() error {
+		return v.call(ctx, "POST", "/sandbox/payments/"+p.order.Payment.ID+"/approve", nil, nil)
+	})
+	if err != nil {
 		return err
 	}
 	p.approved = true
-	return until(ctx, func() error {
-		got, err := p.look(ctx, v)
+	for {
+		var got order
+		err := again(ctx, "", func() (err error) {
+			got, err = p.look(ctx, v)
+			return err
+		})
 		if err != nil {
-			var answer *refused
-			if errors.As(err, &answer) && answer.status != 429 {
-				return nil
-			}
 			return err
 		}
-		if got.State != "paid" {
-			return fmt.Errorf("the order is %s", got.State)
+		if got.State == "paid" {
+			p.paid = true
+			return nil
 		}
-		p.paid = true
-		return nil
-	})
+		select {
+		case <-time.After(50 * time.Millisecond):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 }
 
 func (p *purchase) look(ctx context.Context, v *visitor) (got order, err error) {
@@ -273,12 +290,13 @@ func (p *purchase) look(ctx context.Context, v *visitor) (got order, err error) 
 	return got, err
 }
 
-// again repeats act while it is refused with code, or for coming too fast.
+// again repeats act while it is refused with code, for coming too fast, or because
+// the site cannot just now, as it may when it has only begun.
 func again(ctx context.Context, code string, act func() error) error {
 	for {
 		err := act()
 		var answer *refused
-		if !errors.As(err, &answer) || answer.Code != code && answer.status != 429 {
+		if !errors.As(err, &answer) || answer.Code != code && answer.status != 429 && answer.status <= 500 {
 			return err
 		}
 		select {

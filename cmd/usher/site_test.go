@@ -39,7 +39,7 @@ func startSite(t *testing.T, dir string) *site {
 	}
 	cmd := exec.Command(os.Args[0], "dev", "--listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0", "--data-dir="+dir, "--log-level=warn")
 	cmd.Env = append(os.Environ(), actAs+"=1", "USHER_OPERATOR_KEY="+testKey)
-	log, err := os.OpenFile(filepath.Join(filepath.Dir(dir), "usher.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	log, err := os.OpenFile(logOf(dir), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -69,11 +69,22 @@ func startSite(t *testing.T, dir string) *site {
 		return json.Unmarshal(raw, &s.endpoints)
 	})
 	if err != nil {
-		text, _ := os.ReadFile(log.Name())
-		t.Fatalf("usher dev does not get ready: %v\n%s", err, text)
+		t.Fatalf("usher dev does not get ready: %v\n%s", err, said(t, dir))
 	}
 	return s
 }
+
+// said is what the sites on dir have printed so far.
+func said(t *testing.T, dir string) []byte {
+	t.Helper()
+	text, err := os.ReadFile(logOf(dir))
+	if err != nil {
+		t.Error(err)
+	}
+	return text
+}
+
+func logOf(dir string) string { return filepath.Join(filepath.Dir(dir), "usher.log") }
 
 func (s *site) kill() {
 	_ = s.process.Kill() // it may have ended already
