@@ -17,19 +17,30 @@ import (
 	"github.com/gin-gonic/gin"
 )
 
-// A recorded answer: what the bare handler repeats.
+// A recorded answer: what the bare handler repeats to requests of a method and a gin route.
 type recorded struct {
-	Header http.Header
-	Body   []byte
+	Method, Route string
+	Status        int
+	Header        http.Header
+	Body          []byte
 }
 
-// record joins once and keeps the answer, less what net/http adds itself.
-func record(ctx context.Context, gateway, room string) (recorded, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, gateway+"/api/v1/rooms/"+room+"/places", nil)
+// placesRoute is where visitors join, and placeRoute where they ask for their place.
+const (
+	placesRoute = "/api/v1/rooms/:room/places"
+	placeRoute  = "/api/v1/rooms/:room/place"
+)
+
+// record asks once and keeps the answer, less what net/http adds itself. cookie may be empty.
+func record(ctx context.Context, method, gateway, route, room, cookie string) (recorded, error) {
+	req, err := http.NewRequestWithContext(ctx, method, gateway+strings.Replace(route, ":room", room, 1), nil)
 	if err != nil {
 		return recorded{}, err
 	}
 	req.Header.Set("X-Forwarded-For", "192.0.2.1")
+	if cookie != "" {
+		req.Header.Set("Cookie", cookie)
+	}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		return recorded{}, err
@@ -39,24 +50,35 @@ func record(ctx context.Context, gateway, room string) (recorded, error) {
 	if err != nil {
 		return recorded{}, err
 	}
-	if resp.StatusCode != http.StatusCreated {
-		return recorded{}, fmt.Errorf("join: %s %s", resp.Status, body)
+	if resp.StatusCode/100 != 2 {
+		return recorded{}, fmt.Errorf("%s %s: %s %s", method, route, resp.Status, body)
 	}
 	h := resp.Header.Clone()
 	h.Del("Date")
 	h.Del("Content-Length")
-	return recorded{h, body}, nil
+	return recorded{method, route, resp.StatusCode, h, body}, nil
 }
 
-// startBare runs this program again as a gin server that does nothing but repeat the answer, and returns its address.
-func startBare(ctx context.Context, answer recorded) (address string, stop func(), err error) {
+// recordJoin keeps the answer to a join.
+func recordJoin(ctx context.Context, gateway, room string) (recorded, error) {
+	return record(ctx, http.MethodPost, gateway, placesRoute, room, "")
+}
+
+// A served side of a ratio: where it listens, and the process whose CPU it costs.
+type served struct {
+	address string
+	pid     int
+}
+
+// startBare runs this program again as a gin server that does nothing but repeat the answer.
+func startBare(ctx context.Context, answer recorded) (bare served, stop func(), err error) {
 	self, err := os.Executable()
 	if err != nil {
-		return "", nil, err
+		return served{}, nil, err
 	}
 	said, err := json.Marshal(answer)
 	if err != nil {
-		return "", nil, err
+		return served{}, nil, err
 	}
 	cmd := exec.CommandContext(ctx, self)
 	cmd.Env = append(os.Environ(), bareMark+"=1")
@@ -64,27 +86,27 @@ func startBare(ctx context.Context, answer recorded) (address string, stop func(
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
 	if err != nil {
-		return "", nil, err
+		return served{}, nil, err
 	}
 	if err := cmd.Start(); err != nil {
-		return "", nil, err
+		return served{}, nil, err
 	}
 	stop = func() {
 		_ = cmd.Process.Signal(syscall.SIGTERM)
 		_ = cmd.Wait()
 	}
-	address, err = bufio.NewReader(out).ReadString('\n')
+	address, err := bufio.NewReader(out).ReadString('\n')
 	if err != nil {
 		stop()
-		return "", nil, fmt.Errorf("start the bare handler: %w", err)
+		return served{}, nil, fmt.Errorf("start the bare handler: %w", err)
 	}
-	return strings.TrimSpace(address), stop, nil
+	return served{strings.TrimSpace(address), cmd.Process.Pid}, stop, nil
 }
 
 // bareMark in the environment makes this program the bare handler.
 const bareMark = "USHER_BENCH_BARE"
 
-// serveBare repeats the answer that it reads from in to every join, until SIGTERM.
+// serveBare repeats the answer that it reads from in to every request of its route, until SIGTERM.
 func serveBare(in io.Reader, out io.Writer) error {
 	var answer recorded
 	if err := json.NewDecoder(in).Decode(&answer); err != nil {
@@ -92,12 +114,12 @@ func serveBare(in io.Reader, out io.Writer) error {
 	}
 	gin.SetMode(gin.ReleaseMode)
 	engine := gin.New()
-	engine.POST("/api/v1/rooms/:room/places", func(c *gin.Context) {
+	engine.Handle(answer.Method, answer.Route, func(c *gin.Context) {
 		h := c.Writer.Header()
 		for name, values := range answer.Header {
 			h[name] = values
 		}
-		c.Writer.WriteHeader(http.StatusCreated)
+		c.Writer.WriteHeader(answer.Status)
 		_, _ = c.Writer.Write(answer.Body) // a client that left is its own affair
 	})
 	l, err := net.Listen("tcp", "127.0.0.1:0")

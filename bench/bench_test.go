@@ -11,7 +11,7 @@ import (
 	"usher/internal/devstack/devtest"
 )
 
-func TestOnlyACreatedAnswerCounts(t *testing.T) {
+func TestOnlyTheExpectedAnswerCounts(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		name, answer string
@@ -27,7 +27,7 @@ func TestOnlyACreatedAnswerCounts(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			in := bufio.NewReader(strings.NewReader(test.answer))
-			err := readCreated(in)
+			err := readAnswer(in, 201)
 			if (err == nil) != (test.mention == "") || err != nil && !strings.Contains(err.Error(), test.mention) {
 				t.Errorf("error %v, want one that mentions %q", err, test.mention)
 			}

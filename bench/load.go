@@ -7,19 +7,40 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 )
 
-// A load sends POST requests for a new place over a number of kept connections, each for another client address, as a
-// trusted proxy in front would: the gateway's limits see every visitor once.
+// A load sends requests over a number of kept connections.
 type load struct {
-	room        string
 	connections int
-	visitors    *atomic.Uint32 // how many addresses were used, so that none comes again
+	sent        *atomic.Uint32 // how many were, in all turns
+	// write appends the nth request to out.
+	write  func(out []byte, n uint32, address string) []byte
+	status int // that every answer has to have
+}
+
+// joining is a load of joins, each for another client address, as a trusted proxy in front would send them: the
+// gateway's limits see every visitor once.
+func joining(room string, sent *atomic.Uint32) load {
+	return load{connections: connections, sent: sent, status: http.StatusCreated, write: func(out []byte, n uint32, address string) []byte {
+		return fmt.Appendf(out, "POST /api/v1/rooms/%s/places HTTP/1.1\r\nHost: %s\r\nX-Forwarded-For: 10.%d.%d.%d\r\nContent-Length: 0\r\n\r\n",
+			room, address, byte(n>>16), byte(n>>8), byte(n))
+	}}
+}
+
+// polling is a load of questions for their places by visitors who take turns, each from an address of its own.
+func polling(room string, cookies []string, sent *atomic.Uint32) load {
+	return load{connections: connections, sent: sent, status: http.StatusOK, write: func(out []byte, n uint32, address string) []byte {
+		i := n % uint32(len(cookies))
+		return fmt.Appendf(out, "GET /api/v1/rooms/%s/place HTTP/1.1\r\nHost: %s\r\nX-Forwarded-For: 10.%d.%d.%d\r\nCookie: %s\r\n\r\n",
+			room, address, byte(i>>16), byte(i>>8), byte(i), cookies[i])
+	}}
 }
 
 // A pace is how much was answered in how long.
@@ -30,7 +51,7 @@ type pace struct {
 
 func (p pace) perSecond() float64 { return float64(p.answers) / p.took.Seconds() }
 
-// run loads address until d is over or the number of answers is limit (0: none). Answers other than 201 are an error.
+// run loads address until d is over or the number of answers is limit (0: none). An answer of another status is an error.
 func (l load) run(ctx context.Context, address string, d time.Duration, limit int64) (pace, error) {
 	ctx, cancel := context.WithTimeout(ctx, d)
 	defer cancel()
@@ -50,16 +71,14 @@ func (l load) run(ctx context.Context, address string, d time.Duration, limit in
 				if begun.Add(1) > limit && limit > 0 {
 					return nil
 				}
-				n := l.visitors.Add(1)
-				out = fmt.Appendf(out[:0], "POST /api/v1/rooms/%s/places HTTP/1.1\r\nHost: %s\r\nX-Forwarded-For: 10.%d.%d.%d\r\nContent-Length: 0\r\n\r\n",
-					l.room, address, byte(n>>16), byte(n>>8), byte(n))
+				out = l.write(out[:0], l.sent.Add(1), address)
 				if err := conn.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
 					return err
 				}
 				if _, err := conn.Write(out); err != nil {
 					return err
 				}
-				if err := readCreated(in); err != nil {
+				if err := readAnswer(in, l.status); err != nil {
 					return err
 				}
 				answers.Add(1)
@@ -71,14 +90,14 @@ func (l load) run(ctx context.Context, address string, d time.Duration, limit in
 	return pace{answers.Load(), time.Since(start)}, err
 }
 
-// readCreated reads one response with a Content-Length and wants it to be a 201.
-func readCreated(in *bufio.Reader) error {
+// readAnswer reads one response with a Content-Length and wants it to have the status.
+func readAnswer(in *bufio.Reader, want int) error {
 	status, err := in.ReadSlice('\n')
 	if err != nil {
 		return err
 	}
-	created := bytes.HasPrefix(status, []byte("HTTP/1.1 201 "))
 	said := string(status)
+	expected := strings.HasPrefix(said, "HTTP/1.1 "+strconv.Itoa(want)+" ")
 	length := -1
 	for {
 		line, err := in.ReadSlice('\n')
@@ -97,10 +116,10 @@ func readCreated(in *bufio.Reader) error {
 	if length < 0 {
 		return fmt.Errorf("answer without a content length: %s", said)
 	}
-	if !created {
+	if !expected {
 		body := make([]byte, min(length, 300))
 		_, _ = io.ReadFull(in, body) // the status is the news
-		return fmt.Errorf("want 201, got %s%s", said, body)
+		return fmt.Errorf("want %d, got %s%s", want, said, body)
 	}
 	_, err = in.Discard(length)
 	return err

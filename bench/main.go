@@ -61,10 +61,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	var s settings
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.SetOutput(stderr)
-	flags.StringVar(&s.only, "only", "", "run one part alone: joins, memory, queue, orders, sockets or crowd")
+	flags.StringVar(&s.only, "only", "", "run one part alone: joins, polls, memory, queue, orders, sockets or crowd")
 	flags.IntVar(&s.rounds, "rounds", 5, "how often both sides of a ratio take turns")
 	flags.DurationVar(&s.round, "round", 3*time.Second, "how long a side's turn is")
-	flags.StringVar(&s.profile, "profile", "", "write a CPU profile of the gateway under joins to this file")
+	flags.StringVar(&s.profile, "profile", "", "write a CPU profile of the gateway under joins or polls to this file")
 	flags.Int64Var(&s.waiting, "waiting", 100_000, "how many visitors wait in the memory part")
 	flags.IntVar(&s.orders, "orders", 1000, "how many orders a turn of the orders part pays")
 	flags.IntVar(&s.idle, "idle", 10_000, "how many WebSockets are open in the sockets part")
@@ -97,7 +97,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		rows = append(rows, r...)
 		return nil
 	}
-	if s.only == "" || s.only == "joins" || s.only == "memory" {
+	if s.only == "" || s.only == "joins" || s.only == "polls" || s.only == "memory" {
 		root, err := projectFolder()
 		if err != nil {
 			return err
@@ -116,7 +116,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		}
 		defer usher.Stop()
 		b := roomBench{settings: s, site: usher}
-		if err := errors.Join(part("memory", func() ([]row, error) { return b.memory(ctx) }), part("joins", func() ([]row, error) { return b.joins(ctx) })); err != nil {
+		if err := errors.Join(part("memory", func() ([]row, error) { return b.memory(ctx) }),
+			part("joins", func() ([]row, error) { return b.joins(ctx) }), part("polls", func() ([]row, error) { return b.polls(ctx) })); err != nil {
 			return err
 		}
 	}

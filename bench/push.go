@@ -324,7 +324,7 @@ func pause(ctx context.Context, d time.Duration) {
 
 // aDocument joins the room and returns the place as a gateway writes it.
 func aDocument(ctx context.Context, gateway, room string) (string, error) {
-	r, err := record(ctx, gateway, room)
+	r, err := recordJoin(ctx, gateway, room)
 	if err != nil {
 		return "", err
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/redis/go-redis/v9"
+	"golang.org/x/sync/errgroup"
 
 	"usher/bench/site"
 )
@@ -37,29 +38,90 @@ func (b *roomBench) newRoom(ctx context.Context, room string) error {
 	return nil
 }
 
-func (b *roomBench) load(room string) load {
-	return load{room: room, connections: connections, visitors: &b.visitors}
+func (b *roomBench) gateway() served {
+	g := b.site.Gateways[0]
+	return served{strings.TrimPrefix(g.URL, "http://"), g.PID()}
 }
 
-func (b *roomBench) gateway() string { return strings.TrimPrefix(b.site.Gateways[0].URL, "http://") }
-
-// joins compares joining through the gateway with a bare gin handler that repeats a join's answer, in turns.
+// joins compares joining through the gateway with a bare gin handler that repeats a join's answer.
 func (b *roomBench) joins(ctx context.Context) ([]row, error) {
 	if err := b.newRoom(ctx, "joins"); err != nil {
 		return nil, err
 	}
-	answer, err := record(ctx, b.site.Gateways[0].URL, "joins")
+	answer, err := recordJoin(ctx, b.site.Gateways[0].URL, "joins")
 	if err != nil {
 		return nil, err
 	}
+	return b.compare(ctx, "joins a second", answer, joining("joins", &b.visitors))
+}
+
+// pollers is how many visitors poll in turns: so many that each stays far below what one may ask for.
+const pollers = 20_000
+
+// polls compares asking for one's place with a bare gin handler that repeats an answer.
+func (b *roomBench) polls(ctx context.Context) ([]row, error) {
+	if err := b.newRoom(ctx, "polls"); err != nil {
+		return nil, err
+	}
+	gateway := b.site.Gateways[0].URL
+	if _, err := recordJoin(ctx, gateway, "polls"); err != nil { // the first is called, and would be looked up
+		return nil, err
+	}
+	cookies := make([]string, pollers)
+	var group errgroup.Group
+	group.SetLimit(connections)
+	client := http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: connections}}
+	defer client.CloseIdleConnections()
+	for i := range cookies {
+		group.Go(func() error {
+			cookie, err := b.cookie(ctx, &client, "polls")
+			cookies[i] = cookie
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return nil, err
+	}
+	answer, err := record(ctx, http.MethodGet, gateway, placeRoute, "polls", cookies[0])
+	if err != nil {
+		return nil, err
+	}
+	var sent atomic.Uint32
+	return b.compare(ctx, "polls a second", answer, polling("polls", cookies, &sent))
+}
+
+// cookie joins as a new visitor and returns what its browser would send from then on.
+func (b *roomBench) cookie(ctx context.Context, client *http.Client, room string) (string, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, b.site.Gateways[0].URL+"/api/v1/rooms/"+room+"/places", nil)
+	if err != nil {
+		return "", err
+	}
+	n := b.visitors.Add(1)
+	req.Header.Set("X-Forwarded-For", fmt.Sprintf("10.%d.%d.%d", byte(n>>16), byte(n>>8), byte(n)))
+	resp, err := client.Do(req)
+	if err != nil {
+		return "", err
+	}
+	defer resp.Body.Close()
+	if _, err := io.Copy(io.Discard, resp.Body); err != nil {
+		return "", err
+	}
+	cookies := resp.Cookies()
+	if resp.StatusCode != http.StatusCreated || len(cookies) == 0 {
+		return "", fmt.Errorf("join: %s with %d cookies", resp.Status, len(cookies))
+	}
+	return cookies[0].Name + "=" + cookies[0].Value, nil
+}
+
+// compare lets the gateway and a bare gin handler that repeats the answer meet the load in turns.
+func (b *roomBench) compare(ctx context.Context, what string, answer recorded, l load) ([]row, error) {
 	bare, stop, err := startBare(ctx, answer)
 	if err != nil {
 		return nil, err
 	}
 	defer stop()
-	l := b.load("joins")
-	for _, address := range []string{b.gateway(), bare} { // pools and caches fill before it counts
-		if _, err := l.run(ctx, address, time.Second, 0); err != nil {
+	for _, side := range []served{b.gateway(), bare} { // pools and caches fill before it counts
+		if _, err := l.run(ctx, side.address, time.Second, 0); err != nil {
 			return nil, err
 		}
 	}
@@ -69,33 +131,49 @@ func (b *roomBench) joins(ctx context.Context) ([]row, error) {
 	} else {
 		profiled <- nil
 	}
-	var usher, plain, ratios []float64
+	var usher, plain turns
+	var ratios []float64
 	for round := range b.rounds {
-		turns := []func() error{
-			func() error { return turn(ctx, l, b.gateway(), b.round, &usher) },
-			func() error { return turn(ctx, l, bare, b.round, &plain) },
+		order := []func() error{
+			func() error { return usher.add(ctx, l, b.gateway(), b.round) },
+			func() error { return plain.add(ctx, l, bare, b.round) },
 		}
 		first := round % 2
-		if err := turns[first](); err != nil {
+		if err := order[first](); err != nil {
 			return nil, err
 		}
-		if err := turns[1-first](); err != nil {
+		if err := order[1-first](); err != nil {
 			return nil, err
 		}
-		ratios = append(ratios, usher[round]/plain[round])
+		ratios = append(ratios, usher.perSecond[round]/plain.perSecond[round])
 	}
 	if err := <-profiled; err != nil {
 		return nil, fmt.Errorf("profile: %w", err)
 	}
-	return []row{{
-		what: "joins a second, 64 connections ÷ bare gin, same bytes", usher: fmt.Sprintf("%.0f", median(usher)),
-		baseline: fmt.Sprintf("%.0f", median(plain)), ratio: fmt.Sprintf("%.2f", median(ratios)), note: spread(ratios),
-	}}, nil
+	cpu, bareCPU := median(usher.cpuMicros), median(plain.cpuMicros)
+	return []row{
+		{what: what + ", 64 connections ÷ bare gin, same bytes", usher: fmt.Sprintf("%.0f", median(usher.perSecond)),
+			baseline: fmt.Sprintf("%.0f", median(plain.perSecond)), ratio: fmt.Sprintf("%.2f", median(ratios)), note: spread(ratios)},
+		{what: "  µs of CPU of the server's process for each", usher: fmt.Sprintf("%.1f", cpu), baseline: fmt.Sprintf("%.1f", bareCPU),
+			ratio: fmt.Sprintf("%.2f", cpu/bareCPU)},
+	}, nil
 }
 
-func turn(ctx context.Context, l load, address string, d time.Duration, into *[]float64) error {
-	p, err := l.run(ctx, address, d, 0)
-	*into = append(*into, p.perSecond())
+// turns are what one side did in each of its turns.
+type turns struct{ perSecond, cpuMicros []float64 }
+
+func (t *turns) add(ctx context.Context, l load, side served, d time.Duration) error {
+	before, err := usageOf(side.pid)
+	if err != nil {
+		return err
+	}
+	p, err := l.run(ctx, side.address, d, 0)
+	if err != nil {
+		return err
+	}
+	after, err := usageOf(side.pid)
+	t.perSecond = append(t.perSecond, p.perSecond())
+	t.cpuMicros = append(t.cpuMicros, float64((after.cpu-before.cpu).Microseconds())/float64(p.answers))
 	return err
 }
 
@@ -135,7 +213,7 @@ func (b *roomBench) memory(ctx context.Context) ([]row, error) {
 	if err := b.newRoom(ctx, "memory"); err != nil {
 		return nil, err
 	}
-	p, err := b.load("memory").run(ctx, b.gateway(), time.Minute, b.waiting)
+	p, err := joining("memory", &b.visitors).run(ctx, b.gateway().address, time.Minute, b.waiting)
 	if err != nil {
 		return nil, err
 	}
