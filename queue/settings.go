@@ -11,6 +11,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"usher/internal/problem"
+	"usher/queue/drand"
 )
 
 // Method is how places are ordered.
@@ -32,6 +33,17 @@ const (
 	ModePaused Mode = "paused"
 	ModeClosed Mode = "closed"
 	ModeBypass Mode = "bypass"
+)
+
+// Challenge tells who has to show that a place is worth some work to it, or a person.
+type Challenge string
+
+// The ways to challenge. Auto offers it to those who are refused for asking too often;
+// Always wants it for every new place but an invited guest's.
+const (
+	ChallengeAuto   Challenge = "auto"
+	ChallengeAlways Challenge = "always"
+	ChallengeOff    Challenge = "off"
 )
 
 // Protect names paths behind the room: all that begin with the characters of PathPrefix,
@@ -59,21 +71,26 @@ type Settings struct {
 	// given to a phone, which sleeps with its screen: where it is longer, such a place
 	// counts as present for that time, and no more than twice that. Changes apply to what
 	// begins later.
-	SessionTTL       int       `json:"session_ttl_s"`
-	CallTTL          int       `json:"call_ttl_s"`
-	ReturnWindow     int       `json:"return_window_s"`
-	PresenceTTL      int       `json:"presence_ttl_s"`
-	PhonePresenceTTL int       `json:"phone_presence_ttl_s"`
-	Method           Method    `json:"method" enum:"fifo,draw"`
-	State            Mode      `json:"state" enum:"auto,open,paused,closed,bypass"`
-	Message          *string   `json:"message"`
-	Beacon           string    `json:"beacon"`
-	Protect          []Protect `json:"protect"`
+	SessionTTL       int     `json:"session_ttl_s"`
+	CallTTL          int     `json:"call_ttl_s"`
+	ReturnWindow     int     `json:"return_window_s"`
+	PresenceTTL      int     `json:"presence_ttl_s"`
+	PhonePresenceTTL int     `json:"phone_presence_ttl_s"`
+	Method           Method  `json:"method" enum:"fifo,draw"`
+	State            Mode    `json:"state" enum:"auto,open,paused,closed,bypass"`
+	Message          *string `json:"message"`
+	Beacon           string  `json:"beacon"`
+	// BeaconURL is a drand chain, https://HOST/CHAIN-HASH, that gives the beacon of a draw:
+	// its first round after the opening. It stands in place of Beacon.
+	BeaconURL string    `json:"beacon_url"`
+	Protect   []Protect `json:"protect"`
 	// InviteKeys are who may invite: invitations are EdDSA JWTs with the claims room,
 	// identity, exp and, if wanted, nbf. With an invitation an identity has one place,
 	// whatever the number of its devices. InviteOnly gives nobody else a place.
 	InviteKeys []JWK `json:"invite_keys"`
 	InviteOnly bool  `json:"invite_only"`
+	// Challenge is an operator's answer to bots that collect places.
+	Challenge Challenge `json:"challenge" enum:"auto,always,off"`
 	// Origin is the name of an origin in the configuration.
 	Origin *string `json:"origin"`
 }
@@ -95,7 +112,7 @@ const (
 func Defaults() Settings {
 	return Settings{
 		PacePerMin: 600, Capacity: 1000, SessionTTL: 600, CallTTL: 120, ReturnWindow: 600, PresenceTTL: 60, PhonePresenceTTL: 180,
-		Method: FIFO, State: ModeAuto, Protect: []Protect{}, InviteKeys: []JWK{},
+		Method: FIFO, State: ModeAuto, Protect: []Protect{}, InviteKeys: []JWK{}, Challenge: ChallengeAuto,
 	}
 }
 
@@ -126,6 +143,14 @@ func (s Settings) Validate() []problem.Field {
 	between("phone_presence_ttl_s", s.PhonePresenceTTL, minPresenceTTL, maxWindow)
 	text("title", s.Title, maxTitle)
 	text("beacon", s.Beacon, maxBeacon)
+	if s.BeaconURL != "" {
+		if s.Beacon != "" {
+			fault("beacon_url", "cannot stand beside a beacon")
+		}
+		if _, err := drand.ParseURL(s.BeaconURL); err != nil {
+			fault("beacon_url", "%s", err.Error())
+		}
+	}
 	if s.Message != nil {
 		text("message", *s.Message, maxMessage)
 	}
@@ -136,6 +161,9 @@ func (s Settings) Validate() []problem.Field {
 	case ModeAuto, ModeOpen, ModePaused, ModeClosed, ModeBypass:
 	default:
 		fault("state", "must be auto, open, paused, closed or bypass")
+	}
+	if s.Challenge != ChallengeAuto && s.Challenge != ChallengeAlways && s.Challenge != ChallengeOff {
+		fault("challenge", "must be auto, always or off")
 	}
 	before := func(a, b *time.Time) bool { return a != nil && b != nil && a.Before(*b) }
 	if before(s.OpensAt, s.LobbyAt) {
@@ -235,9 +263,11 @@ type Patch struct {
 	State            Opt[Mode]      `json:"state,omitzero"`
 	Message          Opt[string]    `json:"message,omitzero"`
 	Beacon           Opt[string]    `json:"beacon,omitzero"`
+	BeaconURL        Opt[string]    `json:"beacon_url,omitzero"`
 	Protect          Opt[[]Protect] `json:"protect,omitzero"`
 	InviteKeys       Opt[[]JWK]     `json:"invite_keys,omitzero"`
 	InviteOnly       Opt[bool]      `json:"invite_only,omitzero"`
+	Challenge        Opt[Challenge] `json:"challenge,omitzero"`
 	Origin           Opt[string]    `json:"origin,omitzero"`
 }
 
@@ -259,9 +289,11 @@ func (p Patch) Apply(s Settings) Settings {
 	p.State.apply(&s.State, d.State)
 	p.Message.applyOptional(&s.Message)
 	p.Beacon.apply(&s.Beacon, d.Beacon)
+	p.BeaconURL.apply(&s.BeaconURL, d.BeaconURL)
 	p.Protect.apply(&s.Protect, d.Protect)
 	p.InviteKeys.apply(&s.InviteKeys, d.InviteKeys)
 	p.InviteOnly.apply(&s.InviteOnly, d.InviteOnly)
+	p.Challenge.apply(&s.Challenge, d.Challenge)
 	p.Origin.applyOptional(&s.Origin)
 	if s.Message != nil && *s.Message == "" {
 		s.Message = nil
