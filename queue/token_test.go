@@ -32,7 +32,7 @@ func TestTokenGoesThereAndBack(t *testing.T) {
 	if got, err := OpenToken(ring, SealToken(ring, phone)); err != nil || got != phone {
 		t.Errorf("%+v %v, want %+v", got, err, phone)
 	}
-	ring.RotatePlace(start)
+	ring.Rotate(keyring.Place, start, start)
 	if got, err := OpenToken(ring, sealed); err != nil || got != want {
 		t.Errorf("after a rotation: %+v %v", got, err)
 	}

@@ -69,7 +69,7 @@ func (c bookingCommand) Run(ctx context.Context, p process, command *kong.Contex
 	if err != nil {
 		return err
 	}
-	behind := []part{server.Run, admin(private, st.ready, log)}
+	behind := []part{server.Run, st.followKeys(c.KeysFile, log), admin(private, st.ready, log)}
 	if c.Jobs {
 		jobs, err := work(st, log, c.mailing.config(), c.core)
 		if err != nil {
@@ -123,7 +123,7 @@ func (c workerCommand) Run(ctx context.Context, p process, command *kong.Context
 		return err
 	}
 	log.Info("worker starts", "version", version, effective(command))
-	return runStages(ctx, deploy, jobs, []part{admin(private, st.ready, log)})
+	return runStages(ctx, deploy, jobs, []part{st.followKeys(c.KeysFile, log), admin(private, st.ready, log)})
 }
 
 // work are the parts of a worker: the jobs of the box office and the record of

@@ -79,7 +79,8 @@ func (c devCommand) Run(ctx context.Context, p process, command *kong.Context) (
 	if err := postgres.Migrate(starting, children.database.URL); err != nil {
 		return err
 	}
-	ring, err := keptKeys(filepath.Join(folder.Path, "keys.json"))
+	keys := filepath.Join(folder.Path, "keys.json")
+	ring, err := keptKeys(keys)
 	if err != nil {
 		return err
 	}
@@ -127,7 +128,7 @@ func (c devCommand) Run(ctx context.Context, p process, command *kong.Context) (
 		<-ctx.Done()
 		return ctx.Err()
 	}
-	behind := append(jobs, g.hall.Run, g.server.Run, g.makeRooms, box.Run, children.keep(folder, log), admin(private, g.server.Ready, log))
+	behind := append(jobs, g.hall.Run, g.server.Run, g.makeRooms, st.followKeys(keys, log), box.Run, children.keep(folder, log), admin(private, g.server.Ready, log))
 	if c.Demo {
 		behind = append(behind, crowd(g.hall, log))
 	}

@@ -74,7 +74,7 @@ func (c gatewayCommand) Run(ctx context.Context, p process, command *kong.Contex
 	log.Info("gateway starts", "version", version, effective(command))
 	return runStages(ctx, deploy,
 		[]part{serving(public, g.server.Handler(), log, g.server.Drain, deploy)},
-		[]part{g.hall.Run, g.server.Run, g.makeRooms, admin(private, g.server.Ready, log)},
+		[]part{g.hall.Run, g.server.Run, g.makeRooms, st.followKeys(c.KeysFile, log), admin(private, g.server.Ready, log)},
 	)
 }
 

@@ -13,8 +13,9 @@ import (
 
 type keysCommand struct {
 	New    keysNew    `cmd:"" help:"Make a file of fresh keys. An existing file is never touched."`
-	Rotate keysRotate `cmd:"" help:"Add a key that signs from now on; places and passes signed before stay good."`
-	List   keysList   `cmd:"" help:"List the keys, without their secrets."`
+	Rotate keysRotate `cmd:"" help:"Add keys that sign after a while; what was signed before stays good."`
+	Retire keysRetire `cmd:"" help:"Take out a key: what it signed is good no longer."`
+	List   keysList   `cmd:"" help:"List the keys and their ages, without their secrets."`
 }
 
 type keysNew struct {
@@ -41,24 +42,50 @@ func (c keysNew) Run(p process) error {
 
 type keysRotate struct {
 	keysFlag
-	Purpose string `arg:"" enum:"pass,place" help:"Which key: pass or place."`
+	Purpose string        `arg:"" optional:"" default:"all" enum:"all,pass,place,hold,access" help:"Which key: pass, place, hold, access or all (the default)."`
+	Lead    time.Duration `default:"2m" help:"How long the new key is only published before it signs. Within it the file must reach every machine; running processes read it within seconds."`
 }
 
 func (c keysRotate) Run(p process) error {
+	if c.Lead < 0 {
+		return errors.New("--lead must not be negative")
+	}
 	ring, err := keyring.Load(c.KeysFile)
 	if err != nil {
 		return err
 	}
-	switch c.Purpose {
-	case "pass":
-		ring.RotatePass(time.Now())
-	case "place":
-		ring.RotatePlace(time.Now())
+	now := time.Now()
+	for _, purpose := range keyring.Purposes {
+		if c.Purpose == "all" || c.Purpose == string(purpose) {
+			ring.Rotate(purpose, now, now.Add(c.Lead))
+		}
 	}
 	if err := ring.Save(c.KeysFile); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(p.stdout, "a new %s key signs once the processes have been restarted with this file\n", c.Purpose)
+	_, err = fmt.Fprintf(p.stdout, "the new keys (%s) sign from %s on; until then this file must be on every machine\n", c.Purpose, now.Add(c.Lead).UTC().Format(time.RFC3339))
+	return err
+}
+
+type keysRetire struct {
+	keysFlag
+	ID        string `arg:"" help:"The key, as usher keys list names it."`
+	Withdrawn bool   `help:"Retire it though what it signed may still be shown: a key that leaked."`
+}
+
+func (c keysRetire) Run(p process) error {
+	ring, err := keyring.Load(c.KeysFile)
+	if err != nil {
+		return err
+	}
+	purpose, err := ring.Retire(c.ID, time.Now(), c.Withdrawn)
+	if err != nil {
+		return err
+	}
+	if err := ring.Save(c.KeysFile); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(p.stdout, "%s key %s is out: processes refuse what it signed within seconds\n", purpose, c.ID)
 	return err
 }
 
@@ -69,14 +96,29 @@ func (c keysList) Run(p process) error {
 	if err != nil {
 		return err
 	}
+	now := time.Now()
 	table := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "PURPOSE\tID\tCREATED\tUSE")
+	fmt.Fprintln(table, "PURPOSE\tID\tCREATED\tAGE\tUSE")
 	for _, k := range ring.List() {
 		use := "verifies"
-		if k.Signs {
+		switch {
+		case k.Signs:
 			use = "signs"
+		case k.Next:
+			use = "next, from " + k.From.Format(time.RFC3339)
 		}
-		fmt.Fprintf(table, "%s\t%s\t%s\t%s\n", k.Purpose, k.ID, k.Created.UTC().Format(time.RFC3339), use)
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\n", k.Purpose, k.ID, k.Created.UTC().Format(time.RFC3339), age(now.Sub(k.Created)), use)
 	}
 	return table.Flush()
+}
+
+// age is a duration for people: days, else hours, else minutes.
+func age(d time.Duration) string {
+	switch {
+	case d >= 48*time.Hour:
+		return fmt.Sprintf("%dd", d/(24*time.Hour))
+	case d >= 2*time.Hour:
+		return fmt.Sprintf("%dh", d/time.Hour)
+	}
+	return fmt.Sprintf("%dm", max(0, d)/time.Minute)
 }

@@ -72,6 +72,11 @@ func openStores(ctx context.Context, redisURL, databaseURL string, ring *keyring
 	return s, nil
 }
 
+// followKeys puts a changed keys file into force.
+func (s *stores) followKeys(path string, log *slog.Logger) part {
+	return func(ctx context.Context) error { return s.ring.Watch(ctx, path, log) }
+}
+
 func (s *stores) close() error {
 	if s.db != nil {
 		s.db.Close()

@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 )
 
@@ -20,12 +21,16 @@ import (
 // verifies for another.
 type Purpose string
 
-// The purposes of HMAC keys.
+// The purposes of keys; those of Pass are Ed25519 seeds, the others' HMAC secrets.
 const (
 	Place  Purpose = "place"  // a visitor's place in a room
 	Hold   Purpose = "hold"   // a hold's id
 	Access Purpose = "access" // access to an order; CSRF tokens
+	Pass   Purpose = "pass"   // passes and receipts
 )
+
+// Purposes are the purposes whose keys rotate, in the order of the file.
+var Purposes = []Purpose{Place, Hold, Access, Pass}
 
 const (
 	secretLen = 32
@@ -37,44 +42,76 @@ type key struct {
 	ID      string    `json:"id"`
 	Secret  []byte    `json:"secret"` // base64 in the file
 	Created time.Time `json:"created"`
+	// Signs is from when on it signs; before, it only verifies what others sign whose
+	// clock is ahead. The zero time is always over.
+	Signs time.Time `json:"signs,omitzero"`
+
+	private ed25519.PrivateKey // of Secret, for passes
+	public  ed25519.PublicKey
 }
 
 type file struct {
 	Version int    `json:"version"`
 	Draw    []byte `json:"draw"`
 	Session []byte `json:"session"`
-	// Place, Hold and Access hold HMAC keys, Pass Ed25519 seeds; the last of each signs.
-	Place  []key `json:"place"`
-	Hold   []key `json:"hold"`
-	Access []key `json:"access"`
-	Pass   []key `json:"pass"`
+	Place   []key  `json:"place"`
+	Hold    []key  `json:"hold"`
+	Access  []key  `json:"access"`
+	Pass    []key  `json:"pass"`
 }
 
-// Ring is the loaded keys file. It is immutable but for RotatePass and
-// RotatePlace, which are for the command that rewrites the file.
-type Ring struct {
+func (f *file) keys(p Purpose) *[]key {
+	switch p {
+	case Place:
+		return &f.Place
+	case Hold:
+		return &f.Hold
+	case Access:
+		return &f.Access
+	}
+	return &f.Pass
+}
+
+// keys are one reading of the file; nothing in it changes.
+type keys struct {
+	raw    []byte // what was read
 	f      file
-	hmac   map[Purpose][]key
-	passes []passKey
+	public map[string]ed25519.PublicKey
+	jwks   []byte
 }
 
-type passKey struct {
-	id      string
-	private ed25519.PrivateKey
+// Ring is the keys in force. It is safe for concurrent use; Reload and Watch (watch.go)
+// put a newer file into force.
+type Ring struct {
+	inForce atomic.Pointer[keys]
+	now     func() time.Time
 }
 
 // Generate makes a ring of fresh random keys.
 func Generate(now time.Time) *Ring {
-	r := &Ring{f: file{
-		Version: version, Draw: random(), Session: random(),
-		Place: []key{newKey(now)}, Hold: []key{newKey(now)}, Access: []key{newKey(now)}, Pass: []key{newKey(now)},
-	}}
-	r.index()
-	return r
+	f := file{Version: version, Draw: random(), Session: random()}
+	for _, p := range Purposes {
+		*f.keys(p) = []key{newKey(now)}
+	}
+	return ringOf(keysOf(f, nil))
 }
 
 // Load reads the keys file at path. It refuses one that others than its owner may read.
 func Load(path string) (*Ring, error) {
+	k, err := read(path)
+	if err != nil {
+		return nil, err
+	}
+	return ringOf(k), nil
+}
+
+func ringOf(k *keys) *Ring {
+	r := &Ring{now: time.Now}
+	r.inForce.Store(k)
+	return r
+}
+
+func read(path string) (*keys, error) {
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, fmt.Errorf("keys file: %w", err)
@@ -86,15 +123,14 @@ func Load(path string) (*Ring, error) {
 	if err != nil {
 		return nil, fmt.Errorf("keys file: %w", err)
 	}
-	r := &Ring{}
-	if err := json.Unmarshal(raw, &r.f); err != nil {
+	var f file
+	if err := json.Unmarshal(raw, &f); err != nil {
 		return nil, fmt.Errorf("keys file %s is not valid JSON", path) // the parser's words could carry key bytes
 	}
-	if err := r.f.validate(); err != nil {
+	if err := f.validate(); err != nil {
 		return nil, fmt.Errorf("keys file %s: %w", path, err)
 	}
-	r.index()
-	return r, nil
+	return keysOf(f, raw), nil
 }
 
 func (f *file) validate() error {
@@ -104,14 +140,14 @@ func (f *file) validate() error {
 	if len(f.Draw) != secretLen || len(f.Session) != secretLen {
 		return errors.New("draw and session keys must have 32 bytes")
 	}
-	for name, keys := range map[string][]key{"place": f.Place, "hold": f.Hold, "access": f.Access, "pass": f.Pass} {
-		if len(keys) == 0 {
-			return fmt.Errorf("no %s key", name)
+	for _, p := range Purposes {
+		if len(*f.keys(p)) == 0 {
+			return fmt.Errorf("no %s key", p)
 		}
 		seen := map[string]bool{}
-		for _, k := range keys {
+		for _, k := range *f.keys(p) {
 			if k.ID == "" || seen[k.ID] || len(k.Secret) != secretLen {
-				return fmt.Errorf("%s keys need distinct ids and 32 bytes each", name)
+				return fmt.Errorf("%s keys need distinct ids and 32 bytes each", p)
 			}
 			seen[k.ID] = true
 		}
@@ -119,17 +155,22 @@ func (f *file) validate() error {
 	return nil
 }
 
-func (r *Ring) index() {
-	r.hmac = map[Purpose][]key{Place: r.f.Place, Hold: r.f.Hold, Access: r.f.Access}
-	r.passes = r.passes[:0]
-	for _, k := range r.f.Pass {
-		r.passes = append(r.passes, passKey{id: k.ID, private: ed25519.NewKeyFromSeed(k.Secret)})
+// keysOf makes ready what is asked often.
+func keysOf(f file, raw []byte) *keys {
+	k := &keys{raw: raw, f: f, public: map[string]ed25519.PublicKey{}}
+	for i := range k.f.Pass {
+		p := &k.f.Pass[i]
+		p.private = ed25519.NewKeyFromSeed(p.Secret)
+		p.public = p.private.Public().(ed25519.PublicKey)
+		k.public[p.ID] = p.public
 	}
+	k.jwks = jwks(k.f.Pass)
+	return k
 }
 
 // Save writes the ring to path atomically, readable by its owner alone.
 func (r *Ring) Save(path string) error {
-	raw, err := json.MarshalIndent(r.f, "", "  ")
+	raw, err := json.MarshalIndent(r.inForce.Load().f, "", "  ")
 	if err != nil {
 		return fmt.Errorf("keys file: %w", err)
 	}
@@ -147,45 +188,31 @@ func (r *Ring) Save(path string) error {
 	return os.Rename(tmp.Name(), path)
 }
 
-// RotatePass adds a pass key that signs from now on; older ones go on verifying.
-func (r *Ring) RotatePass(now time.Time) { r.f.Pass = append(r.f.Pass, newKey(now)); r.index() }
-
-// RotatePlace adds a place key that signs from now on; older ones go on verifying.
-func (r *Ring) RotatePlace(now time.Time) { r.f.Place = append(r.f.Place, newKey(now)); r.index() }
-
-// Entry describes a key without its secret.
-type Entry struct {
-	Purpose string
-	ID      string
-	Created time.Time
-	// Signs tells the newest of its purpose.
-	Signs bool
-}
-
-// List describes the keys that rotate, oldest first within a purpose.
-func (r *Ring) List() []Entry {
-	var out []Entry
-	for _, group := range []struct {
-		name string
-		keys []key
-	}{{"place", r.f.Place}, {"hold", r.f.Hold}, {"access", r.f.Access}, {"pass", r.f.Pass}} {
-		for i, k := range group.keys {
-			out = append(out, Entry{Purpose: group.name, ID: k.ID, Created: k.Created, Signs: i == len(group.keys)-1})
+// signing is the key that signs now: the newest whose time has come, and the oldest
+// while no key's has.
+func (r *Ring) signing(ks []key) *key {
+	if len(ks) == 1 {
+		return &ks[0]
+	}
+	now := r.now()
+	for i := len(ks) - 1; i > 0; i-- {
+		if !now.Before(ks[i].Signs) {
+			return &ks[i]
 		}
 	}
-	return out
+	return &ks[0]
 }
 
-// Sign returns the HMAC-SHA256 of msg under the newest key of purpose, and that key's id.
+// Sign returns the HMAC-SHA256 of msg under the key of purpose that signs now, and that
+// key's id. Not for Pass.
 func (r *Ring) Sign(purpose Purpose, msg []byte) (kid string, mac []byte) {
-	keys := r.hmac[purpose]
-	k := keys[len(keys)-1]
+	k := r.signing(*r.inForce.Load().f.keys(purpose))
 	return k.ID, sum(k.Secret, []byte(purpose), msg)
 }
 
 // Check tells in constant time whether mac is msg's under the key kid of purpose.
 func (r *Ring) Check(purpose Purpose, kid string, msg, mac []byte) bool {
-	for _, k := range r.hmac[purpose] {
+	for _, k := range *r.inForce.Load().f.keys(purpose) {
 		if k.ID == kid {
 			return hmac.Equal(mac, sum(k.Secret, []byte(purpose), msg))
 		}
@@ -196,33 +223,30 @@ func (r *Ring) Check(purpose Purpose, kid string, msg, mac []byte) bool {
 // DrawSecret is the secret of one epoch's draw: HMAC(draw key, room ‖ 0 ‖ epoch).
 // Its SHA-256 is the commitment that every place carries.
 func (r *Ring) DrawSecret(room, epoch string) [32]byte {
-	return [32]byte(sum(r.f.Draw, []byte(room), []byte{0}, []byte(epoch)))
+	return [32]byte(sum(r.inForce.Load().f.Draw, []byte(room), []byte{0}, []byte(epoch)))
 }
 
 // SessionID is the one session that a place gives: HMAC(session key, room ‖ 0 ‖
 // epoch ‖ 0 ‖ number), its first 16 bytes in hex.
 func (r *Ring) SessionID(room, epoch string, number uint64) string {
-	mac := sum(r.f.Session, []byte(room), []byte{0}, []byte(epoch), []byte{0}, binary.BigEndian.AppendUint64(nil, number))
+	mac := sum(r.inForce.Load().f.Session, []byte(room), []byte{0}, []byte(epoch), []byte{0}, binary.BigEndian.AppendUint64(nil, number))
 	return hex.EncodeToString(mac[:16])
 }
 
-// PassKey returns the key that signs passes, and its id.
+// PassKey returns the key that signs passes now, and its id.
 func (r *Ring) PassKey() (kid string, private ed25519.PrivateKey) {
-	k := r.passes[len(r.passes)-1]
-	return k.id, k.private
+	k := r.signing(r.inForce.Load().f.Pass)
+	return k.ID, k.private
 }
 
-// PassPublic returns the public keys of all passes in use, by id.
-func (r *Ring) PassPublic() map[string]ed25519.PublicKey {
-	out := make(map[string]ed25519.PublicKey, len(r.passes))
-	for _, k := range r.passes {
-		out[k.id] = k.private.Public().(ed25519.PublicKey)
-	}
-	return out
-}
+// PassPublic returns the public keys of all passes that verify, by id; nobody may
+// change the map.
+func (r *Ring) PassPublic() map[string]ed25519.PublicKey { return r.inForce.Load().public }
 
-// JWKS is the JSON Web Key Set (RFC 7517, RFC 8037) of PassPublic.
-func (r *Ring) JWKS() []byte {
+// JWKS is the JSON Web Key Set (RFC 7517, RFC 8037) of PassPublic; nobody may change it.
+func (r *Ring) JWKS() []byte { return r.inForce.Load().jwks }
+
+func jwks(passes []key) []byte {
 	type jwk struct {
 		Kty string `json:"kty"`
 		Crv string `json:"crv"`
@@ -234,9 +258,8 @@ func (r *Ring) JWKS() []byte {
 	set := struct {
 		Keys []jwk `json:"keys"`
 	}{}
-	for _, k := range r.passes {
-		x := base64.RawURLEncoding.EncodeToString(k.private.Public().(ed25519.PublicKey))
-		set.Keys = append(set.Keys, jwk{Kty: "OKP", Crv: "Ed25519", Use: "sig", Alg: "EdDSA", Kid: k.id, X: x})
+	for _, k := range passes {
+		set.Keys = append(set.Keys, jwk{Kty: "OKP", Crv: "Ed25519", Use: "sig", Alg: "EdDSA", Kid: k.ID, X: base64.RawURLEncoding.EncodeToString(k.public)})
 	}
 	out, err := json.Marshal(set)
 	if err != nil {
