@@ -79,7 +79,10 @@ func (s *Server) place(r *http.Request, room string) (t queue.Token, byToken, ok
 		}
 	}
 	for _, secure := range []bool{true, false} {
-		if c, err := r.Cookie(placeCookieName(room, secure)); err == nil {
+		for i, c := range r.CookiesNamed(placeCookieName(room, secure)) {
+			if i == pass.SameNamed {
+				break
+			}
 			if t, ok = s.openPlace(c.Value, room); ok {
 				return t, false, true
 			}

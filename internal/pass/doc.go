@@ -7,6 +7,7 @@
 // that verifies is not admitted; there is no other way in.
 //
 // Verifying costs twice a whole request, so a Verifier remembers tokens that
-// verified, within a bound, until they expire. Expiry, not-before and audience are
-// checked on every call.
+// verified, within a bound, until they expire. Expiry, not-before, audience, that the key
+// is still one of the site's, and that the session has not ended early (Ended) are checked
+// on every call.
 package pass

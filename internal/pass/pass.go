@@ -27,12 +27,17 @@ const maxTokenLen = 2048
 // remembered bounds the verified passes kept in memory (about 400 bytes each).
 const remembered = 100_000
 
+// SameNamed bounds the cookies of one name that are looked at: a site of the same domain
+// can plant some in front of ours.
+const SameNamed = 4
+
 // The ways in which a pass is no pass.
 var (
 	ErrNone    = errors.New("no pass")
 	ErrInvalid = errors.New("pass is not valid")
 	ErrExpired = errors.New("pass has expired")
 	ErrRoom    = errors.New("pass is for another room")
+	ErrEnded   = errors.New("the session of the pass is over")
 )
 
 // Claims are what a verified pass says.
@@ -86,35 +91,50 @@ func Issue(ring *keyring.Ring, room, session string, issued, expires time.Time) 
 
 // Verifier checks passes against public keys.
 type Verifier struct {
+	// Ended tells that a session is over before its pass has expired; nil: none is. Set it
+	// before the first use.
+	Ended func(Claims) bool
+
 	keys     func() map[string]ed25519.PublicKey
 	parser   *jwt.Parser
-	verified *otter.Cache[[sha256.Size]byte, Claims]
+	verified *otter.Cache[[sha256.Size]byte, verified]
 }
 
-// NewVerifier checks against the keys that the function returns at each new token,
-// so that a rotation is seen.
+// verified is a pass whose signature is right, and by which key.
+type verified struct {
+	Claims
+	key ed25519.PublicKey
+}
+
+// NewVerifier checks against the keys that the function returns at each call, so that
+// a new key is known and one that was withdrawn counts no more at once.
 func NewVerifier(keys func() map[string]ed25519.PublicKey) *Verifier {
 	return &Verifier{
 		keys:     keys,
 		parser:   jwt.NewParser(jwt.WithValidMethods([]string{"EdDSA"}), jwt.WithoutClaimsValidation(), jwt.WithStrictDecoding()),
-		verified: otter.Must(&otter.Options[[sha256.Size]byte, Claims]{MaximumSize: remembered}),
+		verified: otter.Must(&otter.Options[[sha256.Size]byte, verified]{MaximumSize: remembered}),
 	}
 }
 
 // Verify checks token for room at now: signature, issuer, audience and times.
-// Errors: ErrInvalid, ErrExpired, ErrRoom. A clock may be off by two seconds at nbf.
+// Errors: ErrInvalid, ErrExpired, ErrRoom, and ErrEnded with the claims. A clock may be
+// off by two seconds at nbf.
 func (v *Verifier) Verify(token, room string, now time.Time) (Claims, error) {
 	if token == "" || len(token) > maxTokenLen {
 		return Claims{}, ErrInvalid
 	}
 	digest := sha256.Sum256([]byte(token))
 	c, ok := v.verified.GetIfPresent(digest)
-	if !ok {
+	switch {
+	case !ok:
 		var err error
 		if c, err = v.signed(token); err != nil {
 			return Claims{}, err
 		}
 		v.verified.Set(digest, c)
+	case !c.key.Equal(v.keys()[c.KeyID]):
+		v.verified.Invalidate(digest)
+		return Claims{}, ErrInvalid
 	}
 	switch {
 	case !now.Before(c.ExpiresAt):
@@ -124,36 +144,40 @@ func (v *Verifier) Verify(token, room string, now time.Time) (Claims, error) {
 		return Claims{}, ErrInvalid
 	case c.Room != room:
 		return Claims{}, ErrRoom
+	case v.Ended != nil && v.Ended(c.Claims):
+		return c.Claims, ErrEnded
 	}
-	return c, nil
+	return c.Claims, nil
 }
 
 // signed checks the signature and that every claim is there.
-func (v *Verifier) signed(token string) (Claims, error) {
+func (v *Verifier) signed(token string) (verified, error) {
 	var rc jwt.RegisteredClaims
+	var key ed25519.PublicKey
 	kid := ""
 	_, err := v.parser.ParseWithClaims(token, &rc, func(t *jwt.Token) (any, error) {
 		kid, _ = t.Header["kid"].(string)
-		public, ok := v.keys()[kid]
-		if !ok {
+		if key = v.keys()[kid]; key == nil {
 			return nil, ErrInvalid
 		}
-		return public, nil
+		return key, nil
 	})
 	if err != nil || rc.Issuer != Issuer || len(rc.Audience) != 1 || rc.Subject == "" ||
 		rc.ExpiresAt == nil || rc.NotBefore == nil || rc.IssuedAt == nil {
-		return Claims{}, ErrInvalid
+		return verified{}, ErrInvalid
 	}
-	return Claims{
+	return verified{Claims{
 		Room: rc.Audience[0], Session: rc.Subject, ID: rc.ID, KeyID: kid,
 		IssuedAt: rc.IssuedAt.Time, NotBefore: rc.NotBefore.Time, ExpiresAt: rc.ExpiresAt.Time,
-	}, nil
+	}, key}, nil
 }
 
 // FromRequest finds and checks the request's pass for room: the Usher-Pass header,
 // else a Bearer that is ours, else the cookie. ErrNone when there is none. Where
-// several are sent the first that verifies counts; else the first one's error.
+// several are sent the first that verifies counts; else the first one's error, with its
+// claims if it is ErrEnded.
 func (v *Verifier) FromRequest(r *http.Request, room string, now time.Time) (Claims, error) {
+	var claims Claims
 	first := ErrNone
 	for _, token := range tokens(r, room) {
 		c, err := v.Verify(token, room, now)
@@ -161,10 +185,10 @@ func (v *Verifier) FromRequest(r *http.Request, room string, now time.Time) (Cla
 			return c, nil
 		}
 		if errors.Is(first, ErrNone) {
-			first = err
+			claims, first = c, err
 		}
 	}
-	return Claims{}, first
+	return claims, first
 }
 
 func tokens(r *http.Request, room string) []string {
@@ -176,8 +200,10 @@ func tokens(r *http.Request, room string) []string {
 		out = append(out, b)
 	}
 	for _, secure := range []bool{true, false} {
-		if c, err := r.Cookie(CookieName(room, secure)); err == nil && c.Value != "" {
-			out = append(out, c.Value)
+		for i, c := range r.CookiesNamed(CookieName(room, secure)) {
+			if i < SameNamed && c.Value != "" {
+				out = append(out, c.Value)
+			}
 		}
 	}
 	return out

@@ -73,6 +73,58 @@ func TestMemoryDoesNotOutliveExpiry(t *testing.T) {
 	}
 }
 
+// A key that is taken out of the file is believed no more, nor what was remembered under it.
+func TestWithdrawnKey(t *testing.T) {
+	t.Parallel()
+	ring := keyring.Generate(now)
+	v := NewVerifier(ring.PassPublic)
+	old, _ := ring.PassKey()
+	before := issue(t, ring, "gala", now, now.Add(time.Hour))
+	ring.Rotate(keyring.Pass, now.Add(-time.Hour), time.Time{})
+	after := issue(t, ring, "gala", now, now.Add(time.Hour))
+	for _, token := range []string{before, after} {
+		if _, err := v.Verify(token, "gala", now); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := ring.Retire(old, now, true); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := v.Verify(before, "gala", now); !errors.Is(err, ErrInvalid) {
+		t.Errorf("a pass of a withdrawn key: %v", err)
+	}
+	if _, err := v.Verify(after, "gala", now); err != nil {
+		t.Errorf("a pass of the newer key: %v", err)
+	}
+}
+
+// Of several passes one whose session is over does not stand in the way of another's.
+func TestEndedSession(t *testing.T) {
+	t.Parallel()
+	ring := keyring.Generate(now)
+	v := NewVerifier(ring.PassPublic)
+	over := ""
+	v.Ended = func(c Claims) bool { return c.Room == "gala" && c.Session == over }
+	first := issue(t, ring, "gala", now, now.Add(time.Hour))
+	second, err := Issue(ring, "gala", "s2", now, now.Add(time.Hour))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := httptest.NewRequest(http.MethodGet, "/", nil)
+	r.Header.Set("Usher-Pass", first)
+	if c, err := v.FromRequest(r, "gala", now); err != nil || c.Session != "s1" {
+		t.Fatal(c, err)
+	}
+	over = "s1"
+	if c, err := v.FromRequest(r, "gala", now); !errors.Is(err, ErrEnded) || c.Session != "s1" {
+		t.Errorf("got %+v, %v; want the claims and ErrEnded", c, err)
+	}
+	r.AddCookie(&http.Cookie{Name: "usher-pass-gala", Value: second})
+	if c, err := v.FromRequest(r, "gala", now); err != nil || c.Session != "s2" {
+		t.Errorf("got %+v, %v; want the second session", c, err)
+	}
+}
+
 func TestFromRequest(t *testing.T) {
 	t.Parallel()
 	ring := keyring.Generate(now)
@@ -95,6 +147,17 @@ func TestFromRequest(t *testing.T) {
 			r.Header.Set("Usher-Pass", "x")
 			r.AddCookie(&http.Cookie{Name: "usher-pass-gala", Value: good})
 		}, nil},
+		"behind two planted cookies": {func(r *http.Request) {
+			for _, value := range []string{"x", flip(good), good} {
+				r.AddCookie(&http.Cookie{Name: "usher-pass-gala", Value: value})
+			}
+		}, nil},
+		"behind more planted cookies than are looked at": {func(r *http.Request) {
+			for range SameNamed {
+				r.AddCookie(&http.Cookie{Name: "usher-pass-gala", Value: "x"})
+			}
+			r.AddCookie(&http.Cookie{Name: "usher-pass-gala", Value: good})
+		}, ErrInvalid},
 		"a forged header": {func(r *http.Request) { r.Header.Set("Usher-Pass", flip(good)) }, ErrInvalid},
 	} {
 		t.Run(name, func(t *testing.T) {
