@@ -18,7 +18,7 @@ export function Schedule({ now, put, drawn }: { now: RoomLive; put: Put; drawn: 
   const stored: Texts = { lobby_at: local(now.lobby_at), opens_at: local(now.opens_at), closes_at: local(now.closes_at), method: now.method, beacon: now.beacon };
   const shown = { ...stored, ...typed };
   const changed = (Object.keys(typed) as (keyof Texts)[]).filter((name) => typed[name] !== stored[name]);
-  const type = (name: keyof Texts) => (e: { currentTarget: { value: string } }) => setTyped({ ...typed, [name]: e.currentTarget.value });
+  const type = (name: keyof Texts) => ({ currentTarget: { value } }: { currentTarget: { value: string } }) => setTyped((before) => ({ ...before, [name]: value }));
   const submit = async (e: SubmitEvent) => {
     e.preventDefault();
     const settings: Settings = {};
