@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"net/http"
-	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -19,7 +18,9 @@ const (
 	bridgeRead   = 64 << 10 // from the client
 	bridgeAnswer = 4 << 20  // from the origin
 	bridgeWrite  = 10 * time.Second
-	bridgeSilent = 2*pingTime + 5*time.Second
+
+	handshakeTime = 6 * time.Second // to the origin
+	bridgeSilent  = 2*pingTime + 5*time.Second
 )
 
 // handshakeFields are between the client and us; the dialer writes its own.
@@ -28,7 +29,7 @@ var handshakeFields = []string{"Connection", "Upgrade", "Sec-Websocket-Key", "Se
 
 // bridge ends the client's WebSocket here and opens one to the origin, one to one.
 // It lasts until either side closes, until the pass ends, or until a drain.
-func (s *Server) bridge(w http.ResponseWriter, r *http.Request, o *origin) {
+func (s *Server) bridge(w http.ResponseWriter, r *http.Request, o *hop) {
 	v := visitOf(r)
 	end := s.bridges.take(v.prefix)
 	if end == nil {
@@ -63,7 +64,7 @@ func (s *Server) hold(keep func()) {
 }
 
 // connect opens both sides; a nil client means that the refusal is written.
-func (s *Server) connect(w http.ResponseWriter, r *http.Request, v *visit, o *origin) (client, far *websocket.Conn) {
+func (s *Server) connect(w http.ResponseWriter, r *http.Request, v *visit, o *hop) (client, far *websocket.Conn) {
 	header := r.Header.Clone()
 	for _, listed := range strings.Split(r.Header.Get("Connection"), ",") {
 		header.Del(strings.TrimSpace(listed))
@@ -75,14 +76,17 @@ func (s *Server) connect(w http.ResponseWriter, r *http.Request, v *visit, o *or
 	header.Set("Host", r.Host)
 	protocols := slices.DeleteFunc(websocket.Subprotocols(r), func(p string) bool { return strings.HasPrefix(p, placeProtocol) })
 	dialer := websocket.Dialer{
-		NetDialContext: o.transport.DialContext, HandshakeTimeout: 2 * dialTime, Subprotocols: protocols,
+		HandshakeTimeout: handshakeTime, Subprotocols: protocols,
 		ReadBufferSize: 4096, WriteBufferSize: 1024, WriteBufferPool: s.hub.upgrader.WriteBufferPool,
 	}
-	target := url.URL{Scheme: "ws", Host: o.url.Host, Path: strings.TrimSuffix(o.url.Path, "/") + r.URL.Path, RawQuery: r.URL.RawQuery}
-	if o.url.Scheme == "https" {
-		target.Scheme = "wss"
+	target, opened, err := o.Open(r)
+	if err != nil {
+		o.fail(w, r, s.log, err)
+		return nil, nil
 	}
+	target.Scheme = map[string]string{"http": "ws", "https": "wss"}[target.Scheme]
 	far, answer, err := dialer.DialContext(r.Context(), target.String(), header)
+	opened(err == nil || answer != nil && answer.StatusCode < http.StatusBadGateway, err == nil || r.Context().Err() == nil)
 	switch {
 	case errors.Is(err, websocket.ErrBadHandshake) && answer != nil && answer.StatusCode >= http.StatusBadRequest:
 		// The origin's own refusal, as far as the dialer kept its body.

@@ -74,7 +74,7 @@ func under(path, prefix string) bool {
 }
 
 // routed finds the origin of an unprotected path on a foreign host.
-func (s *Server) routed(v *visit) *origin {
+func (s *Server) routed(v *visit) *hop {
 	var best *Route
 	for i := range s.cfg.Routes {
 		route := &s.cfg.Routes[i]
@@ -111,7 +111,7 @@ func (s *Server) protected(w http.ResponseWriter, r *http.Request, v *visit, roo
 }
 
 // forward hands the request to an origin.
-func (s *Server) forward(w http.ResponseWriter, r *http.Request, o *origin, maxBody int64) {
+func (s *Server) forward(w http.ResponseWriter, r *http.Request, o *hop, maxBody int64) {
 	if websocket.IsWebSocketUpgrade(r) {
 		if !s.originAllowed(r, r.Header.Get(passHeader) != "" || pass.Bearer(r) != "") {
 			problem.Write(w, r, foreignOrigin())
@@ -221,6 +221,15 @@ func eventOf(method, path string) (event string, guarded bool) {
 		return segments[0], len(segments) == 2
 	}
 	return segments[0], false
+}
+
+// catalogue tells which calls of the box office read what anyone may.
+func catalogue(method, path string) bool {
+	if unsafeMethod(method) || !under(path, "/api/v1/events") {
+		return false
+	}
+	segments := strings.Split(strings.TrimSuffix(strings.TrimPrefix(path, "/api/v1/events"), "/"), "/")
+	return len(segments) <= 2 || len(segments) == 5 && segments[2] == "performances" && segments[4] == "plan"
 }
 
 func unsafeMethod(method string) bool {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"usher/gateway/origin"
 	"usher/internal/ratelimit"
 )
 
@@ -248,7 +249,7 @@ func TestPagesAndDescription(t *testing.T) {
 func TestConfigReportsAllFaults(t *testing.T) {
 	t.Parallel()
 	bad := Config{
-		Origins: map[string]*url.URL{"x": {Scheme: "ftp", Host: "x"}},
+		Origins: map[string]origin.Config{"x": {URLs: []*url.URL{{Scheme: "ftp", Host: "x"}}}},
 		Routes:  []Route{{Host: "UPPER", Origin: "nowhere"}},
 		Limits:  Limits{Joins: ratelimit.Quota{Requests: -1, Window: time.Second}},
 	}

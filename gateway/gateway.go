@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
-	"net/url"
 	"runtime"
 	"sync"
 	"time"
@@ -16,6 +15,7 @@ import (
 	"github.com/gin-gonic/gin"
 	"github.com/redis/go-redis/v9"
 
+	"usher/gateway/origin"
 	"usher/internal/keyring"
 	"usher/internal/operator"
 	"usher/internal/pass"
@@ -31,12 +31,12 @@ type Config struct {
 	Hall  *queue.Hall             // required; its Run must run beside ours
 	Auth  *operator.Authenticator // required
 	Log   *slog.Logger            // required
-	// BookingURL is where the box office listens. Without it the gateway only keeps rooms.
-	BookingURL *url.URL
+	// Booking is where the box office listens. Without URLs the gateway only keeps rooms.
+	Booking origin.Config
 	// TrustedProxies are the peers whose X-Forwarded-* and Forwarded are believed; none by default.
 	TrustedProxies []netip.Prefix
 	// Origins are the named sites that rooms and Routes refer to.
-	Origins map[string]*url.URL
+	Origins map[string]origin.Config
 	// Routes send hosts' unprotected paths to origins; the longest prefix wins.
 	Routes []Route
 	// AllowedOrigins are the web origins ("https://shop.example") besides a host's own
@@ -96,13 +96,15 @@ func (c *Config) validate() error {
 			faults = append(faults, fmt.Errorf("gateway: Config.%s is required", name))
 		}
 	}
-	for name, u := range c.Origins {
-		if u == nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.RawQuery != "" || u.User != nil {
-			faults = append(faults, fmt.Errorf("gateway: origin %q is not a plain http or https address", name))
+	for name, o := range c.Origins {
+		for _, f := range o.Validate() {
+			faults = append(faults, fmt.Errorf("gateway: origin %q: %s %s", name, f.Field, f.Message))
 		}
 	}
-	if u := c.BookingURL; u != nil && (u.Scheme != "http" && u.Scheme != "https" || u.Host == "") {
-		faults = append(faults, errors.New("gateway: BookingURL is not an http or https address"))
+	if len(c.Booking.URLs) > 0 {
+		for _, f := range c.Booking.Validate() {
+			faults = append(faults, fmt.Errorf("gateway: Booking: %s %s", f.Field, f.Message))
+		}
 	}
 	for _, r := range c.Routes {
 		if _, ok := c.Origins[r.Origin]; !ok {
@@ -144,8 +146,8 @@ type Server struct {
 	hub     *hub
 	engine  *gin.Engine
 	api     huma.API
-	booking *origin // nil without BookingURL
-	origins map[string]*origin
+	booking *hop // nil without Config.Booking
+	origins map[string]*hop
 	cross   *http.CrossOriginProtection
 
 	streams, bridges, monitors *openings
@@ -166,7 +168,7 @@ func New(cfg Config) (*Server, error) {
 		passes:   pass.NewVerifier(cfg.Ring.PassPublic),
 		limits:   newLimiter(cfg.Limits, cfg.Redis, cfg.Log),
 		hub:      newHub(hubLimits{sockets: cfg.MaxSockets, perPrefix: cfg.MaxSocketsPerPrefix, drainRate: cfg.DrainRate}, max(2, runtime.GOMAXPROCS(0)), cfg.Now),
-		origins:  make(map[string]*origin, len(cfg.Origins)),
+		origins:  make(map[string]*hop, len(cfg.Origins)),
 		cross:    http.NewCrossOriginProtection(),
 		draining: make(chan struct{}),
 		streams:  newOpenings(cfg.MaxStreams),
@@ -178,11 +180,11 @@ func New(cfg Config) (*Server, error) {
 			return nil, fmt.Errorf("gateway: allowed origin: %w", err)
 		}
 	}
-	if cfg.BookingURL != nil {
-		s.booking = newOrigin("booking", cfg.BookingURL, true, cfg.Log)
+	if len(cfg.Booking.URLs) > 0 {
+		s.booking = newHop("booking", cfg.Booking, true, cfg.Log)
 	}
-	for name, u := range cfg.Origins {
-		s.origins[name] = newOrigin(name, u, false, cfg.Log)
+	for name, o := range cfg.Origins {
+		s.origins[name] = newHop(name, o, false, cfg.Log)
 	}
 	if err := s.routes(); err != nil {
 		return nil, err
@@ -200,10 +202,27 @@ func (s *Server) Handler() http.Handler {
 // OpenAPI describes the gateway's own calls.
 func (s *Server) OpenAPI() *huma.OpenAPI { return s.api.OpenAPI() }
 
-// Run moves the hub until ctx ends; then it drains for at most drainTime. It
+// hops yields the ways to all origins.
+func (s *Server) hops(yield func(*hop) bool) {
+	if s.booking != nil && !yield(s.booking) {
+		return
+	}
+	for _, o := range s.origins {
+		if !yield(o) {
+			return
+		}
+	}
+}
+
+// Run watches the origins until ctx ends; then it drains for at most drainTime. It
 // returns nil when ctx ended.
 func (s *Server) Run(ctx context.Context) error {
+	var watching sync.WaitGroup
+	for o := range s.hops {
+		watching.Go(func() { o.Origin.Run(ctx) })
+	}
 	<-ctx.Done()
+	watching.Wait()
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTime)
 	defer cancel()
 	s.Drain(last)
@@ -248,10 +267,7 @@ func (s *Server) Drain(ctx context.Context) {
 	case <-gone:
 	case <-ctx.Done():
 	}
-	for _, o := range s.origins {
-		o.transport.CloseIdleConnections()
-	}
-	if s.booking != nil {
-		s.booking.transport.CloseIdleConnections()
+	for o := range s.hops {
+		o.CloseIdle()
 	}
 }

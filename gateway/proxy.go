@@ -4,58 +4,36 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"math"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/httputil"
-	"net/url"
 	"strings"
 	"sync"
 	"time"
 
+	"usher/gateway/origin"
 	"usher/internal/problem"
-	"usher/internal/telemetry"
 	"usher/queue"
 )
 
-// Deadlines of the way to an origin.
-const (
-	dialTime     = 3 * time.Second
-	headerTime   = 30 * time.Second // from the sent request to the answer's header
-	progressTime = 30 * time.Second // for each write to the client
-)
+// progressTime is for each write to the client.
+const progressTime = 30 * time.Second
 
-// origin is one place that requests are passed on to.
-type origin struct {
-	name      string // label of metrics and logs
-	url       *url.URL
-	transport *http.Transport
-	proxy     *httputil.ReverseProxy
+// hop is the way to one origin.
+type hop struct {
+	*origin.Origin
+	name  string // of metrics and logs
+	proxy *httputil.ReverseProxy
 	// ours: the box office, which knows operators' sessions and passes.
 	ours bool
-
-	mu       sync.Mutex // guards all below
-	inFlight int
-	latency  float64 // of answers, milliseconds, moving average
-	faulty   float64 // share of requests that failed, moving average
-	asked    bool
 }
 
-func newOrigin(name string, target *url.URL, ours bool, log *slog.Logger) *origin {
-	o := &origin{name: name, url: target, ours: ours, transport: &http.Transport{
-		DialContext:            (&net.Dialer{Timeout: dialTime, KeepAlive: 30 * time.Second}).DialContext,
-		TLSHandshakeTimeout:    dialTime,
-		ResponseHeaderTimeout:  headerTime,
-		ExpectContinueTimeout:  time.Second,
-		IdleConnTimeout:        90 * time.Second,
-		MaxIdleConns:           512,
-		MaxIdleConnsPerHost:    512,
-		MaxConnsPerHost:        1024,
-		DisableCompression:     true, // what the origin encoded goes through as it is
-		MaxResponseHeaderBytes: 64 << 10,
-	}}
+func newHop(name string, cfg origin.Config, ours bool, log *slog.Logger) *hop {
+	cfg.First = func(r *http.Request) bool { return goesFirst(r, ours) }
+	o := &hop{Origin: origin.New(name, cfg, log), name: name, ours: ours}
 	o.proxy = &httputil.ReverseProxy{
-		Transport:  o,
+		Transport:  o.Origin,
 		Rewrite:    o.rewrite,
 		BufferPool: copyBuffers{},
 		ErrorLog:   slog.NewLogLogger(log.Handler(), slog.LevelDebug),
@@ -80,33 +58,19 @@ func newOrigin(name string, target *url.URL, ours bool, log *slog.Logger) *origi
 	return o
 }
 
-// RoundTrip measures the origin.
-func (o *origin) RoundTrip(r *http.Request) (*http.Response, error) {
-	start := time.Now()
-	o.mu.Lock()
-	o.inFlight++
-	o.mu.Unlock()
-	res, err := o.transport.RoundTrip(r)
-	took := time.Since(start)
-	telemetry.OriginLatency.WithLabelValues(o.name).Observe(took.Seconds())
-	fault := 0.0
-	if err != nil && r.Context().Err() == nil || err == nil && res.StatusCode >= http.StatusInternalServerError {
-		fault = 1
+// goesFirst tells which requests an origin serves first when there is too much for it:
+// those of who was admitted, and at the box office all but the catalogue, which strangers
+// read: payments, orders, operators.
+func goesFirst(r *http.Request, ours bool) bool {
+	v := visitOf(r)
+	if v.claims != nil {
+		return true
 	}
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.inFlight--
-	ms := took.Seconds() * 1000
-	if !o.asked {
-		o.asked, o.latency, o.faulty = true, ms, fault
-	}
-	o.latency += (ms - o.latency) / 20
-	o.faulty += (fault - o.faulty) / 20
-	return res, err
+	return ours && !catalogue(r.Method, v.path)
 }
 
 // OriginStatus tells how a named origin does as this gateway sees it; "" is the box
-// office. Averages are over about the last twenty requests.
+// office.
 func (s *Server) OriginStatus(name string) queue.OriginStatus {
 	o := s.origins[name]
 	if name == "" {
@@ -115,25 +79,14 @@ func (s *Server) OriginStatus(name string) queue.OriginStatus {
 	if o == nil {
 		return queue.OriginStatus{Health: "unknown"}
 	}
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	status := queue.OriginStatus{Health: "ok", LatencyMS: math.Round(o.latency*10) / 10, InFlight: o.inFlight}
-	switch {
-	case !o.asked:
-		status.Health = "unknown"
-	case o.faulty > 0.5:
-		status.Health = "failing"
-	case o.latency > slowOrigin:
-		status.Health = "slow"
+	status := o.Status()
+	return queue.OriginStatus{
+		Health: status.Health, LatencyMS: status.Latency.Seconds() * 1000, InFlight: status.InFlight,
 	}
-	return status
 }
 
-// slowOrigin is from how many milliseconds on an origin counts as slow.
-const slowOrigin = 1000
-
 // serve passes r on. Its body may have up to maxBody bytes.
-func (o *origin) serve(w http.ResponseWriter, r *http.Request, maxBody int64) {
+func (o *hop) serve(w http.ResponseWriter, r *http.Request, maxBody int64) {
 	if r.ContentLength > maxBody {
 		w.Header().Set("Connection", "close") // nobody reads the rest
 		problem.Write(w, r, problem.BodyTooLarge())
@@ -147,13 +100,7 @@ func (o *origin) serve(w http.ResponseWriter, r *http.Request, maxBody int64) {
 	o.proxy.ServeHTTP(steadily(w), r)
 }
 
-func (o *origin) rewrite(p *httputil.ProxyRequest) {
-	target := *p.Out.URL
-	target.Scheme, target.Host = o.url.Scheme, o.url.Host
-	if base := strings.TrimSuffix(o.url.Path, "/"); base != "" {
-		target.Path, target.RawPath = base+target.Path, ""
-	}
-	p.Out.URL = &target
+func (o *hop) rewrite(p *httputil.ProxyRequest) {
 	p.Out.Host = p.In.Host
 	sanitise(p.Out.Header, visitOf(p.In), p.In.Host, o.ours)
 	if p.Out.Header.Get("User-Agent") == "" {
@@ -214,8 +161,11 @@ func keepCookies(h http.Header, keep func(name string) bool) {
 	h.Set("Cookie", strings.Join(kept, "; "))
 }
 
+// reducedTime is after how long at least to ask again where there is too much to do.
+const reducedTime = 2 * time.Second
+
 // fail answers for an origin that did not.
-func (o *origin) fail(w http.ResponseWriter, r *http.Request, log *slog.Logger, err error) {
+func (o *hop) fail(w http.ResponseWriter, r *http.Request, log *slog.Logger, err error) {
 	var tooLarge *http.MaxBytesError
 	var timeout net.Error
 	switch {
@@ -224,6 +174,8 @@ func (o *origin) fail(w http.ResponseWriter, r *http.Request, log *slog.Logger, 
 	case r.Context().Err() != nil && errors.Is(r.Context().Err(), context.Canceled):
 		// The client is gone; the status is for the access log alone.
 		w.WriteHeader(http.StatusBadGateway)
+	case errors.Is(err, origin.ErrBusy):
+		problem.Write(w, r, problem.New(http.StatusServiceUnavailable, "temporary-reduced-capacity", "There is too much to do right now. Please try again in a moment.").In(reducedTime+rand.N(reducedTime)))
 	case errors.As(err, &timeout) && timeout.Timeout():
 		log.WarnContext(r.Context(), "origin timed out", "origin", o.name, "path", r.URL.Path, "error", err)
 		problem.Write(w, r, problem.New(http.StatusGatewayTimeout, "origin-timeout", "The site did not answer in time. Please try again.").In(5*time.Second))

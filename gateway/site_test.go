@@ -19,6 +19,7 @@ import (
 	"github.com/gorilla/websocket"
 	"github.com/redis/go-redis/v9"
 
+	"usher/gateway/origin"
 	"usher/internal/devstack/devtest"
 	"usher/internal/keyring"
 	"usher/internal/operator"
@@ -86,7 +87,7 @@ func (s *site) start(changes ...func(*Config)) {
 	}
 	cfg := Config{
 		Redis: s.rdb, Ring: s.ring, Hall: hall, Auth: operator.NewAuthenticator(s.rdb, s.ring), Log: log,
-		BookingURL: at, Origins: map[string]*url.URL{"theatre": at},
+		Booking: origin.Config{URLs: []*url.URL{at}}, Origins: map[string]origin.Config{"theatre": {URLs: []*url.URL{at}}},
 		TrustedProxies: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")},
 		Assets:         http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, "asset ", r.URL.Path) }),
 		Waiting: func(w http.ResponseWriter, _ *http.Request, status int, page WaitingPage) {

@@ -112,7 +112,7 @@ func (c devCommand) Run(ctx context.Context, p process, command *kong.Context) (
 	if err != nil {
 		return err
 	}
-	g, err := c.edge.build(st, log, &url.URL{Scheme: "http", Host: inner.Addr().String()})
+	g, err := c.edge.build(st, log, []*url.URL{{Scheme: "http", Host: inner.Addr().String()}})
 	if err != nil {
 		return err
 	}

@@ -19,6 +19,7 @@ import (
 
 	"usher/booking"
 	"usher/gateway"
+	"usher/gateway/origin"
 	"usher/internal/keyring"
 	"usher/queue"
 	"usher/web"
@@ -34,9 +35,9 @@ type edge struct {
 }
 
 type gatewayCommand struct {
-	Listen      string   `default:":8080" help:"Where the public comes in."`
-	AdminListen string   `default:"127.0.0.1:9090" help:"Metrics, health, readiness and profiles."`
-	BookingURL  *url.URL `default:"http://127.0.0.1:8081" secret:"url" help:"Where usher booking listens."`
+	Listen      string     `default:":8080" help:"Where the public comes in."`
+	AdminListen string     `default:"127.0.0.1:9090" help:"Metrics, health, readiness and profiles."`
+	BookingURL  []*url.URL `default:"http://127.0.0.1:8081" secret:"url" help:"Where usher booking listens; repeated or with commas for several."`
 	edge
 	redisFlag
 	keysFlag
@@ -86,7 +87,7 @@ type builtGateway struct {
 	log    *slog.Logger
 }
 
-func (e edge) build(st *stores, log *slog.Logger, bookingURL *url.URL) (*builtGateway, error) {
+func (e edge) build(st *stores, log *slog.Logger, bookingURLs []*url.URL) (*builtGateway, error) {
 	file, err := e.file()
 	if err != nil {
 		return nil, err
@@ -104,11 +105,11 @@ func (e edge) build(st *stores, log *slog.Logger, bookingURL *url.URL) (*builtGa
 		routes = append(routes, gateway.Route(r))
 	}
 	// The hall is made before the gateway that measures the origins.
-	var origin atomic.Pointer[gateway.Server]
+	var built atomic.Pointer[gateway.Server]
 	hall, err := queue.NewHall(queue.Config{
 		Redis: st.redis, Ring: st.ring, Log: log, WaitReplicas: e.RedisWaitReplicas,
 		OriginStatus: func(name string) queue.OriginStatus {
-			if server := origin.Load(); server != nil {
+			if server := built.Load(); server != nil {
 				return server.OriginStatus(name)
 			}
 			return queue.OriginStatus{Health: "unknown"}
@@ -119,7 +120,7 @@ func (e edge) build(st *stores, log *slog.Logger, bookingURL *url.URL) (*builtGa
 	}
 	server, err := gateway.New(gateway.Config{
 		Redis: st.redis, Ring: st.ring, Hall: hall, Auth: st.auth, Log: log,
-		BookingURL: bookingURL, TrustedProxies: e.TrustedProxies, AllowedOrigins: e.AllowedOrigins,
+		Booking: origin.Config{URLs: bookingURLs}, TrustedProxies: e.TrustedProxies, AllowedOrigins: e.AllowedOrigins,
 		Origins: origins, Routes: routes, DrainRate: e.DrainRate,
 		Assets: web.Handler(),
 		Waiting: func(w http.ResponseWriter, r *http.Request, status int, page gateway.WaitingPage) {
@@ -130,7 +131,7 @@ func (e edge) build(st *stores, log *slog.Logger, bookingURL *url.URL) (*builtGa
 	if err != nil {
 		return nil, err
 	}
-	origin.Store(server)
+	built.Store(server)
 	return &builtGateway{server: server, hall: hall, rooms: rooms, log: log}, nil
 }
 

@@ -114,7 +114,7 @@ func (s *sources) read(ctx *kong.Context) error {
 // underscores, and what flags cannot say.
 type configFile struct {
 	// Origins are the sites that rooms protect and routes lead to, by name.
-	Origins map[string]string `yaml:"origins"`
+	Origins map[string]originSettings `yaml:"origins"`
 	// Routes lead unprotected paths of a host to an origin.
 	Routes []route `yaml:"routes"`
 	// Rooms are made where they are missing, as by PUT rooms/{room}, once a worker
@@ -144,25 +144,6 @@ func readConfig(path string) (*configFile, error) {
 	return &file, nil
 }
 
-func (f *configFile) origins() (map[string]*url.URL, error) {
-	origins := map[string]*url.URL{}
-	var faults []error
-	for name, text := range f.Origins {
-		u, err := url.Parse(text)
-		if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-			faults = append(faults, fmt.Errorf("origin %s: %q is no http:// or https:// address", name, text))
-			continue
-		}
-		origins[name] = u
-	}
-	for i, r := range f.Routes {
-		if f.Origins[r.Origin] == "" {
-			faults = append(faults, fmt.Errorf("route %d: there is no origin %q", i+1, r.Origin))
-		}
-	}
-	return origins, errors.Join(faults...)
-}
-
 // effective is the configuration in force, with secrets left out, as one log
 // attribute. A flag's tag says how secret it is: "url" hides a URL's password
 // and query, "all" everything.
@@ -186,12 +167,23 @@ func shown(flag *kong.Flag, value any) string {
 	case "all":
 		return "***"
 	case "url":
-		u, err := url.Parse(text)
-		if err != nil {
-			return "***"
+		if several, ok := value.([]*url.URL); ok {
+			var all []string
+			for _, u := range several {
+				all = append(all, redacted(u.String()))
+			}
+			return strings.Join(all, ",")
 		}
-		u.RawQuery = ""
-		return u.Redacted()
+		return redacted(text)
 	}
 	return text
+}
+
+func redacted(text string) string {
+	u, err := url.Parse(text)
+	if err != nil {
+		return "***"
+	}
+	u.RawQuery = ""
+	return u.Redacted()
 }
