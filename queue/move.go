@@ -44,7 +44,7 @@ func (l *Line) ResumeCode(ctx context.Context, t Token) (string, time.Time, erro
 	}
 	till := v.now.Add(codeTime)
 	payload := binary.BigEndian.AppendUint64(nil, uint64(till.UnixMilli()))
-	payload = append(payload, t.payload()...)
+	payload = t.appendPayload(payload)
 	kid, mac := l.ring.Sign(keyring.Place, codeMessage(payload))
 	return codeVersion + "." + kid + "." + raw64.EncodeToString(payload) + "." + raw64.EncodeToString(mac), till, nil
 }

@@ -159,7 +159,7 @@ func TestDrawIsDurableBeforeARankIsShown(t *testing.T) {
 	if !ok || draw.LobbySize != 300 || draw.Beacon != "lotto 1 2 3" || draw.Commitment != fans[0].Commitment {
 		t.Fatalf("draw record %+v %v", draw, ok)
 	}
-	seed := [32]byte(fromHex(draw.Seed, 32))
+	seed := [32]byte(appendFromHex(nil, draw.Seed, 32))
 	for i, f := range fans {
 		if i == 7 {
 			s.expect("left in the lobby", s.place(0, f).State, Left)

@@ -39,6 +39,9 @@ var ErrToken = errors.New("not a place token")
 const (
 	tokenVersion  = "u1"
 	maxTokenBytes = 320
+	visitorLen    = 16
+	uuidLen       = 36 // as text
+	commitmentLen = 32
 	maxNumber     = 1 << 40 // far beyond any room; keeps arithmetic exact in Lua's doubles
 )
 
@@ -47,9 +50,13 @@ var raw64 = base64.RawURLEncoding.Strict()
 // SealToken signs t under the newest place key: u1.<key id>.<payload>.<HMAC-SHA256>.
 // The characters are safe in a cookie, a header and a WebSocket subprotocol.
 func SealToken(ring *keyring.Ring, t Token) string {
-	payload := t.payload()
+	var space [maxTokenBytes]byte
+	payload := t.appendPayload(space[:0])
 	kid, mac := ring.Sign(keyring.Place, payload)
-	return tokenVersion + "." + kid + "." + raw64.EncodeToString(payload) + "." + raw64.EncodeToString(mac)
+	var sealed [maxTokenBytes]byte
+	b := append(append(append(sealed[:0], tokenVersion+"."...), kid...), '.')
+	b = append(raw64.AppendEncode(b, payload), '.')
+	return string(raw64.AppendEncode(b, mac))
 }
 
 // OpenToken checks and decodes what SealToken made, under any live place key.
@@ -57,16 +64,19 @@ func OpenToken(ring *keyring.Ring, s string) (Token, error) {
 	if len(s) > maxTokenBytes {
 		return Token{}, ErrToken
 	}
-	parts := strings.Split(s, ".")
-	if len(parts) != 4 || parts[0] != tokenVersion {
+	version, rest, _ := strings.Cut(s, ".")
+	kid, rest, _ := strings.Cut(rest, ".")
+	encoded, signed, _ := strings.Cut(rest, ".")
+	if version != tokenVersion {
 		return Token{}, ErrToken
 	}
-	payload, err := raw64.DecodeString(parts[2])
+	var space [2][maxTokenBytes]byte // every request of a visitor passes here: no memory of its own
+	payload, err := raw64.AppendDecode(space[0][:0], []byte(encoded))
 	if err != nil {
 		return Token{}, ErrToken
 	}
-	mac, err := raw64.DecodeString(parts[3])
-	if err != nil || !ring.Check(keyring.Place, parts[1], payload, mac) {
+	mac, err := raw64.AppendDecode(space[1][:0], []byte(signed))
+	if err != nil || !ring.Check(keyring.Place, kid, payload, mac) {
 		return Token{}, ErrToken
 	}
 	return parsePayload(payload)
@@ -78,11 +88,10 @@ const (
 	ofGeneration = 2 // a uvarint follows
 )
 
-// payload is: room length and room, epoch (16 bytes), number, milliseconds of
+// appendPayload appends: room length and room, epoch (16 bytes), number, milliseconds of
 // issue and frontier as uvarints, visitor (16 bytes), commitment (32 bytes), and
 // what there is to say more.
-func (t Token) payload() []byte {
-	b := make([]byte, 0, 120)
+func (t Token) appendPayload(b []byte) []byte {
 	b = append(b, byte(len(t.Room)))
 	b = append(b, t.Room...)
 	epoch := uuid.MustParse(t.Epoch)
@@ -90,8 +99,8 @@ func (t Token) payload() []byte {
 	b = binary.AppendUvarint(b, t.Number)
 	b = binary.AppendUvarint(b, uint64(t.IssuedAt.UnixMilli()))
 	b = binary.AppendUvarint(b, t.Frontier)
-	b = append(b, fromHex(t.Visitor, 16)...)
-	b = append(b, fromHex(t.Commitment, 32)...)
+	b = appendFromHex(b, t.Visitor, visitorLen)
+	b = appendFromHex(b, t.Commitment, commitmentLen)
 	var more byte
 	if t.Phone {
 		more |= ofPhone
@@ -110,10 +119,11 @@ func (t Token) payload() []byte {
 
 // parsePayload reads what was signed; a fault here is a token of another version.
 func parsePayload(b []byte) (t Token, err error) {
+	var nothing [256]byte // what is read of a token that ended
 	take := func(n int) []byte {
-		if err != nil || n < 0 || len(b) < n {
+		if err != nil || len(b) < n {
 			err = ErrToken
-			return make([]byte, max(n, 0))
+			return nothing[:n]
 		}
 		head := b[:n]
 		b = b[n:]
@@ -128,13 +138,16 @@ func parsePayload(b []byte) (t Token, err error) {
 		take(n)
 		return v
 	}
-	t.Room = string(take(int(take(1)[0])))
-	t.Epoch = uuid.UUID(take(16)).String()
+	// All texts of a token share one string.
+	var space [256 + uuidLen + 2*visitorLen + 2*commitmentLen]byte
+	texts := append(space[:0], take(int(take(1)[0]))...)
+	room := len(texts)
+	texts = appendUUID(texts, take(16))
 	t.Number = uvarint()
 	t.IssuedAt = time.UnixMilli(int64(uvarint())).UTC()
 	t.Frontier = uvarint()
-	t.Visitor = hex.EncodeToString(take(16))
-	t.Commitment = hex.EncodeToString(take(32))
+	texts = hex.AppendEncode(texts, take(visitorLen))
+	texts = hex.AppendEncode(texts, take(commitmentLen))
 	if err == nil && len(b) > 0 {
 		more := take(1)[0]
 		t.Phone = more&ofPhone != 0
@@ -148,20 +161,33 @@ func parsePayload(b []byte) (t Token, err error) {
 	if err != nil || t.Generation >= maxNumber || len(b) != 0 || t.Number >= maxNumber || t.Frontier >= maxNumber {
 		return Token{}, ErrToken
 	}
+	all := string(texts)
+	t.Room, all = all[:room], all[room:]
+	t.Epoch, all = all[:uuidLen], all[uuidLen:]
+	t.Visitor, t.Commitment = all[:2*visitorLen], all[2*visitorLen:]
 	return t, nil
 }
 
-// fromHex decodes n bytes of hex that this package itself made.
-func fromHex(s string, n int) []byte {
-	b, err := hex.DecodeString(s)
-	if err != nil || len(b) != n {
-		return make([]byte, n)
+// appendUUID writes a UUID as RFC 9562 does.
+func appendUUID(b, id []byte) []byte {
+	b = append(hex.AppendEncode(b, id[:4]), '-')
+	b = append(hex.AppendEncode(b, id[4:6]), '-')
+	b = append(hex.AppendEncode(b, id[6:8]), '-')
+	b = append(hex.AppendEncode(b, id[8:10]), '-')
+	return hex.AppendEncode(b, id[10:16])
+}
+
+// appendFromHex decodes n bytes of hex that this package itself made; of anything else it
+// appends zeros.
+func appendFromHex(b []byte, s string, n int) []byte {
+	if decoded, err := hex.AppendDecode(b, []byte(s)); err == nil && len(decoded) == len(b)+n {
+		return decoded
 	}
-	return b
+	return append(b, make([]byte, n)...)
 }
 
 func newVisitor() string {
-	var b [16]byte
+	var b [visitorLen]byte
 	_, _ = rand.Read(b[:]) // never fails since Go 1.24
 	return hex.EncodeToString(b[:])
 }

@@ -48,6 +48,7 @@ type key struct {
 
 	private ed25519.PrivateKey // of Secret, for passes
 	public  ed25519.PublicKey
+	macs    *macs // of Secret and its purpose, for all others
 }
 
 type file struct {
@@ -164,6 +165,11 @@ func keysOf(f file, raw []byte) *keys {
 		p.public = p.private.Public().(ed25519.PublicKey)
 		k.public[p.ID] = p.public
 	}
+	for _, purpose := range []Purpose{Place, Hold, Access} {
+		for i, ks := 0, *k.f.keys(purpose); i < len(ks); i++ {
+			ks[i].macs = newMACs(ks[i].Secret, purpose)
+		}
+	}
 	k.jwks = jwks(k.f.Pass)
 	return k
 }
@@ -207,14 +213,18 @@ func (r *Ring) signing(ks []key) *key {
 // key's id. Not for Pass.
 func (r *Ring) Sign(purpose Purpose, msg []byte) (kid string, mac []byte) {
 	k := r.signing(*r.inForce.Load().f.keys(purpose))
-	return k.ID, sum(k.Secret, []byte(purpose), msg)
+	made := k.macs.of(msg)
+	return k.ID, made[:]
 }
 
-// Check tells in constant time whether mac is msg's under the key kid of purpose.
+// Check tells in constant time whether mac is msg's under the key kid of purpose. Not for
+// Pass.
 func (r *Ring) Check(purpose Purpose, kid string, msg, mac []byte) bool {
-	for _, k := range *r.inForce.Load().f.keys(purpose) {
-		if k.ID == kid {
-			return hmac.Equal(mac, sum(k.Secret, []byte(purpose), msg))
+	ks := *r.inForce.Load().f.keys(purpose)
+	for i := range ks {
+		if ks[i].ID == kid {
+			made := ks[i].macs.of(msg)
+			return hmac.Equal(mac, made[:])
 		}
 	}
 	return false
