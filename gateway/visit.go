@@ -175,20 +175,23 @@ func peer(r *http.Request) netip.Addr {
 
 // client finds the client's address and whether it speaks TLS. A proxy that knows
 // one of X-Forwarded-For and Forwarded passes on the other as the client wrote it;
-// where both are there and differ, neither is believed.
+// where both are there and differ, neither is believed. Of several protocols the one
+// counts that belongs to the client's hop: those further left a client may have written.
 func (t trustedProxies) client(r *http.Request) (netip.Addr, bool) {
 	from := peer(r)
 	if !t.trusts(from) {
 		return from, false
 	}
-	secure := false
 	xff, forwarded := r.Header.Values("X-Forwarded-For"), r.Header.Values("Forwarded")
-	if proto, _, _ := strings.Cut(r.Header.Get("X-Forwarded-Proto"), ","); proto != "" {
-		secure = strings.EqualFold(strings.TrimSpace(proto), "https")
-	}
-	byXFF, byForwarded := from, from
+	byXFF, byForwarded, hop := from, from, 0
 	if len(xff) > 0 {
-		byXFF = t.walk(from, strings.Split(strings.Join(xff, ","), ","))
+		byXFF, hop = t.walk(from, strings.Split(strings.Join(xff, ","), ","))
+	}
+	secure := false
+	proto := strings.Join(r.Header.Values("X-Forwarded-Proto"), ",")
+	if proto != "" {
+		protos := strings.Split(proto, ",")
+		secure = strings.EqualFold(strings.TrimSpace(protos[nth(len(protos), hop)]), "https")
 	}
 	if len(forwarded) > 0 {
 		hops, ok := parseForwarded(strings.Join(forwarded, ","))
@@ -199,9 +202,9 @@ func (t trustedProxies) client(r *http.Request) (netip.Addr, bool) {
 		for i, hop := range hops {
 			nodes[i] = hop.node
 		}
-		byForwarded = t.walk(from, nodes)
-		if r.Header.Get("X-Forwarded-Proto") == "" {
-			secure = strings.EqualFold(hops[0].proto, "https")
+		byForwarded, hop = t.walk(from, nodes)
+		if proto == "" {
+			secure = strings.EqualFold(hops[nth(len(hops), hop)].proto, "https")
 		}
 	}
 	switch {
@@ -217,17 +220,23 @@ func (t trustedProxies) client(r *http.Request) (netip.Addr, bool) {
 const maxHops = 32
 
 // walk goes from the nearest hop outwards while each is trusted, and stops at the
-// first that is not, or that is no address.
-func (t trustedProxies) walk(from netip.Addr, nodes []string) netip.Addr {
-	for i := len(nodes) - 1; i >= max(0, len(nodes)-maxHops) && t.trusts(from); i-- {
-		next, ok := parseNode(nodes[i])
+// first that is not, or that is no address. It tells how many hops it went.
+func (t trustedProxies) walk(from netip.Addr, nodes []string) (addr netip.Addr, hops int) {
+	for hops < min(len(nodes), maxHops) && t.trusts(from) {
+		next, ok := parseNode(nodes[len(nodes)-1-hops])
 		if !ok {
-			return from
+			break
 		}
 		from = next
+		hops++
 	}
-	return from
+	return from, hops
 }
+
+// nth is the index, among n values of which each proxy added one at the end, of that which
+// belongs to the hop walked to; the nearest proxy's before the first hop, and the first
+// where some proxies added none.
+func nth(n, hop int) int { return max(0, n-max(1, hop)) }
 
 // parseNode reads an address with or without a port, IPv6 with or without brackets.
 func parseNode(s string) (netip.Addr, bool) {
