@@ -6,10 +6,7 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/redis/go-redis/v9"
-
-	"usher/internal/postgres"
 )
 
 const (
@@ -64,19 +61,8 @@ func (r *Recorder) recordClaims(ctx context.Context, name string, state map[stri
 		}
 		at = end
 	}
-	err = postgres.Retry(ctx, r.cfg.DB, func(tx pgx.Tx) error {
-		for chunk, bits := range changed {
-			_, err := tx.Exec(ctx, `
-				INSERT INTO room_claims (room, epoch, chunk, bits) VALUES ($1, $2, $3, $4)
-				ON CONFLICT (room, epoch, chunk) DO UPDATE SET bits = EXCLUDED.bits`, name, state["epoch"], chunk, bits)
-			if err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	if err != nil {
-		return fmt.Errorf("record claims: %w", err)
+	if err := r.record.claims(ctx, name, state["epoch"], changed); err != nil {
+		return err
 	}
 	for chunk, bits := range changed {
 		known.chunks[chunk] = bits
@@ -93,14 +79,7 @@ func (r *Recorder) recordClaims(ctx context.Context, name string, state map[stri
 // bringClaimsBack tells a store that has lost claims of all that are on record.
 func (r *Recorder) bringClaimsBack(ctx context.Context, name string, state map[string]string) error {
 	first := number(state, "base") / 8
-	rows, err := r.cfg.DB.Query(ctx, `SELECT chunk, bits FROM room_claims WHERE room = $1 AND epoch = $2 AND (chunk + 1) * $3 > $4`,
-		name, state["epoch"], claimChunk, first)
-	if err != nil {
-		return fmt.Errorf("read recorded claims: %w", err)
-	}
-	var chunk int64
-	var bits []byte
-	_, err = pgx.ForEachRow(rows, []any{&chunk, &bits}, func() error {
+	err := r.record.eachClaims(ctx, name, state["epoch"], first, func(chunk int64, bits []byte) error {
 		at := chunk*claimChunk - first
 		if at < 0 {
 			bits, at = bits[min(-at, int64(len(bits))):], 0

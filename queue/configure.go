@@ -14,6 +14,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"usher/internal/problem"
+	"usher/queue/drand"
 )
 
 // Actor is who changes a room, for the audit log.
@@ -100,6 +101,9 @@ func (h *Hall) tryConfigure(ctx context.Context, room string, patch Patch, by Ac
 	if faults := after.Validate(); len(faults) > 0 {
 		return false, false, problem.Invalid(faults...)
 	}
+	if after.BeaconURL != before.BeaconURL && !drand.Allowed(after.BeaconURL, h.cfg.BeaconHosts) {
+		return false, false, problem.Invalid(problem.Field{Location: "body.beacon_url", Message: "must be on one of the hosts that --beacon-hosts names"})
+	}
 	text, err := json.Marshal(after)
 	if err != nil {
 		return false, false, away(err)
@@ -145,7 +149,7 @@ func (s Settings) flat() []any {
 		"method", string(s.Method), "mode", string(s.State),
 		"lobby_at", at(s.LobbyAt), "opens_at", at(s.OpensAt), "closes_at", at(s.ClosesAt),
 		"pace", s.PacePerMin, "capacity", s.Capacity, "session_ttl", s.SessionTTL * 1000, "call_ttl", s.CallTTL * 1000,
-		"return_window", s.ReturnWindow * 1000, "presence_ttl", s.PresenceTTL * 1000, "phone_ttl", max(s.PhonePresenceTTL, s.PresenceTTL) * 1000, "beacon", s.Beacon,
+		"return_window", s.ReturnWindow * 1000, "presence_ttl", s.PresenceTTL * 1000, "phone_ttl", max(s.PhonePresenceTTL, s.PresenceTTL) * 1000, "beacon", s.Beacon, "beacon_url", s.BeaconURL,
 	}
 }
 

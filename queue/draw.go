@@ -103,16 +103,17 @@ func swapPairs(list []uint32, buf *[37]byte, low, high uint64) {
 }
 
 // permute returns bits moved from numbers to ranks, both from the first bit of the
-// first byte on.
+// first byte on. Numbers beyond the lobby stay where they are.
 func permute(bits []byte, to []uint32) []byte {
-	out := make([]byte, (len(to)+7)/8)
+	out := make([]byte, max((len(to)+7)/8, len(bits)))
 	for i, b := range bits {
 		for ; b != 0; b &= b - 1 {
 			number := i*8 + leading(b)
+			rank := uint32(number)
 			if number < len(to) {
-				rank := to[number]
-				out[rank/8] |= 0x80 >> (rank % 8)
+				rank = to[number]
 			}
+			out[rank/8] |= 0x80 >> (rank % 8)
 		}
 	}
 	return out

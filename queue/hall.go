@@ -31,6 +31,9 @@ type Config struct {
 	// answered; with fewer in half a second the visitor is told to come back, and the
 	// numbers are burnt. 0 asks for none. Up to 16.
 	WaitReplicas int
+	// BeaconHosts are the hosts that rooms may have their beacon from; the Recorder's are to
+	// be the same.
+	BeaconHosts []string
 	// OriginStatus tells how a named origin does ("" is the box office), for operators.
 	// Health is "unknown" when nil.
 	OriginStatus func(name string) OriginStatus

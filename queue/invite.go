@@ -72,6 +72,9 @@ func (l *Line) JoinInvited(ctx context.Context, identity string) (t Token, fresh
 	if v == nil {
 		return Token{}, false, &Unavailable{RetryAfter: retryAfter}
 	}
+	if v.claimsDue {
+		return Token{}, false, &Unavailable{RetryAfter: time.Second}
+	}
 	sum := sha256.Sum256([]byte(identity))
 	field := v.epoch + ":" + hex.EncodeToString(sum[:16])
 	asking, cancel := context.WithTimeout(ctx, callTime)
@@ -92,7 +95,7 @@ func (l *Line) JoinInvited(ctx context.Context, identity string) (t Token, fresh
 	if t, err = l.Join(ctx); err != nil {
 		return Token{}, false, err
 	}
-	entry := fmt.Sprintf("%d:%d:%d", t.Number, t.IssuedAt.UnixMilli(), t.Frontier)
+	entry := fmt.Sprintf("%016d:%d:%d", t.Number, t.IssuedAt.UnixMilli(), t.Frontier)
 	there, err := inviteScript.Run(asking, l.rdb, l.keys, l.now(), t.Epoch, field, found, entry).Text()
 	switch {
 	case err != nil:
@@ -104,7 +107,7 @@ func (l *Line) JoinInvited(ctx context.Context, identity string) (t Token, fresh
 	if err := l.Leave(ctx, t); err != nil {
 		return Token{}, false, err
 	}
-	if there == "none" || there == "epoch" {
+	if there == "none" || there == "epoch" || there == "busy" {
 		return Token{}, false, &Unavailable{RetryAfter: time.Second, Cause: errNoRoom}
 	}
 	t, err = l.invited(v, there)

@@ -4,6 +4,7 @@ package queue
 const (
 	roomsKey      = "usher:rooms"       // set of the names of all rooms
 	eventRoomsKey = "usher:event-rooms" // hash: event → room ("" for none); booking writes it
+	recordKey     = "usher:record"      // which record this Redis has
 	recordedKey   = "usher:recorded"    // set once the Recorder has brought back what Redis lost
 	releasesKey   = "usher:releases"    // stream of booking's {room, session}: orders paid
 )
@@ -47,6 +48,7 @@ var keyNames = []string{
 	"moved",   // hash: number → generation of the places that have moved to another device
 	"moves",   // list of the same, in order
 	"invited", // hash: epoch and digest of an invited identity → its place
+	"entries", // stream of moves and invitations for the Recorder
 }
 
 // keysOf returns all keys of a room.

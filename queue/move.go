@@ -102,6 +102,8 @@ func (l *Line) Resume(ctx context.Context, code string) (Token, error) {
 		return Token{}, ErrInShop
 	case "epoch":
 		return Token{}, ErrLapsed
+	case "busy":
+		return Token{}, &Unavailable{RetryAfter: time.Second}
 	case "full":
 		return Token{}, &Unavailable{RetryAfter: time.Minute, Cause: errTooMany}
 	}

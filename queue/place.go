@@ -1,6 +1,10 @@
 package queue
 
-import "time"
+import (
+	"time"
+
+	"usher/queue/drand"
+)
 
 // Phase is what a room is doing, as everybody sees it.
 type Phase string
@@ -92,13 +96,19 @@ type Room struct {
 	Draw       RoomDraw   `json:"draw"`
 }
 
-// RoomDraw is what is public about a room's draw; the optional members appear with it.
+// RoomDraw is what is public about a room's draw; the optional members appear with it, the
+// lobby's size as soon as it is on record.
 type RoomDraw struct {
-	Commitment string  `json:"commitment"`
-	Beacon     string  `json:"beacon"`
-	LobbySize  *uint64 `json:"lobby_size,omitempty"`
-	Secret     string  `json:"secret,omitempty"`
-	Seed       string  `json:"seed,omitempty"`
+	Commitment string `json:"commitment"`
+	Beacon     string `json:"beacon"`
+	// BeaconURL is the drand chain that the beacon comes from, Round the round that will be
+	// or was taken and RoundAt when the chain gives it.
+	BeaconURL string     `json:"beacon_url,omitempty"`
+	Round     uint64     `json:"round,omitempty"`
+	RoundAt   *time.Time `json:"round_at,omitempty"`
+	LobbySize *uint64    `json:"lobby_size,omitempty"`
+	Secret    string     `json:"secret,omitempty"`
+	Seed      string     `json:"seed,omitempty"`
 }
 
 // OriginStatus is how a room's origin does, as the gateway that answers sees it.
@@ -128,6 +138,9 @@ type Live struct {
 	// PaceActualPerMin counts the calls of the last minute.
 	PaceActualPerMin float64      `json:"pace_actual_per_min"`
 	OriginStatus     OriginStatus `json:"origin_status"`
+	// BeaconFault is why the beacon of the coming draw cannot be had. Past the opening the
+	// room is paused until it can, or beacon_url is dropped.
+	BeaconFault string `json:"beacon_fault,omitempty"`
 	// QuietUntil is set while a restored room calls nobody.
 	QuietUntil *time.Time `json:"quiet_until,omitempty"`
 	Now        time.Time  `json:"now"`
@@ -147,9 +160,11 @@ type Draw struct {
 
 // BeaconSource is one round of a drand chain.
 type BeaconSource struct {
-	URL       string `json:"url" doc:"of the chain"`
-	Round     uint64 `json:"round"`
-	Signature string `json:"signature" doc:"hex; its SHA-256 is the beacon"`
+	URL string `json:"url" doc:"of the chain; it ends with the chain's hash"`
+	// Chain is what that hash was made of.
+	Chain     drand.Chain `json:"chain"`
+	Round     uint64      `json:"round"`
+	Signature string      `json:"signature" doc:"hex; its SHA-256 is the beacon"`
 	// RoundAt is when the chain's schedule gives the round; nobody could know it before.
 	RoundAt time.Time `json:"round_at"`
 	// LobbyFixedAt is when the lobby's size was final.

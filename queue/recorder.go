@@ -12,13 +12,11 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/redis/go-redis/v9"
 
 	"usher/internal/keyring"
 	"usher/internal/operator"
-	"usher/internal/postgres"
 )
 
 const (
@@ -37,24 +35,31 @@ const (
 // RecorderConfig is what a Recorder needs.
 type RecorderConfig struct {
 	Redis redis.UniversalClient
-	DB    *pgxpool.Pool
-	Ring  *keyring.Ring
+	// DB keeps the record, or else Folder does, in a site without Postgres.
+	DB     *pgxpool.Pool
+	Folder *Folder
+	Ring   *keyring.Ring
+	// BeaconHosts are the hosts that are asked for beacons, and no others.
+	BeaconHosts []string
 	// Log is slog.Default() when nil.
 	Log *slog.Logger
 
 	clock func() int64 // room time in milliseconds, in tests
 }
 
-// Recorder keeps Postgres' record of the rooms: settings, epochs, ceilings, draws,
-// checkpoints and operators' changes. It brings rooms back that Redis has lost, and
-// ends the sessions that booking releases. Several may run: each step is one
+// Recorder keeps the record of the rooms: settings, epochs, ceilings, draws, checkpoints,
+// operators' changes, moves and invitations. It brings rooms back that Redis has lost, and
+// ends the sessions that booking releases. Several may run on Postgres: each step is one
 // conditional statement that a second one leaves as it is.
 type Recorder struct {
-	cfg   RecorderConfig
-	rooms map[string]*recorded // all rooms ever seen; nil before Postgres was read
+	cfg    RecorderConfig
+	record durableRecord
+	// beacons are the draws that wait for one.
+	beacons *beacons
+	rooms   map[string]*recorded // all rooms ever seen; nil before the record was read
 }
 
-// recorded is what this Recorder knows to be in Postgres.
+// recorded is what this Recorder knows to be on record.
 type recorded struct {
 	epoch, revision string
 	figures         string
@@ -67,13 +72,19 @@ func NewRecorder(cfg RecorderConfig) *Recorder {
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
 	}
-	return &Recorder{cfg: cfg}
+	r := &Recorder{cfg: cfg, record: inPostgres{cfg.DB}, beacons: newBeacons(cfg.BeaconHosts)}
+	if cfg.Folder != nil {
+		r.record = cfg.Folder
+	}
+	return r
 }
 
 // Run records until ctx ends. A store that does not answer is no reason to stop.
 func (r *Recorder) Run(ctx context.Context) error {
+	defer r.beacons.asking.Wait() // its functions return no error
 	for failing := false; ; {
 		err := r.step(ctx)
+		r.followBeacons(ctx)
 		switch {
 		case ctx.Err() != nil:
 			return nil
@@ -98,6 +109,9 @@ func (r *Recorder) step(ctx context.Context) error {
 	names, err := r.cfg.Redis.SMembers(ctx, roomsKey).Result()
 	if err != nil {
 		return fmt.Errorf("list rooms: %w", err)
+	}
+	if err := r.alone(ctx); err != nil {
+		return err
 	}
 	if r.rooms == nil {
 		if err := r.readRooms(ctx); err != nil {
@@ -132,15 +146,29 @@ func (r *Recorder) step(ctx context.Context) error {
 	return errors.Join(faults...)
 }
 
+// alone claims this Redis for one record. Two would reserve numbers apart, and after a
+// loss the older one could give some of them again.
+func (r *Recorder) alone(ctx context.Context) error {
+	err := r.cfg.Redis.SetArgs(ctx, recordKey, r.record.id(), redis.SetArgs{Mode: "NX"}).Err()
+	if !errors.Is(err, redis.Nil) {
+		return err
+	}
+	kept, err := r.cfg.Redis.Get(ctx, recordKey).Result()
+	if err != nil {
+		return fmt.Errorf("ask who keeps the record: %w", err)
+	}
+	if kept != r.record.id() {
+		return fmt.Errorf("the rooms of this Redis are on record elsewhere (%s, not %s): end this process, or delete %s in Redis if that record is lost for good",
+			kept, r.record.id(), recordKey)
+	}
+	return nil
+}
+
 // readRooms learns which rooms there were.
 func (r *Recorder) readRooms(ctx context.Context) error {
-	rows, err := r.cfg.DB.Query(ctx, `SELECT room FROM rooms`)
+	names, err := r.record.rooms(ctx)
 	if err != nil {
-		return fmt.Errorf("read rooms: %w", err)
-	}
-	names, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	if err != nil {
-		return fmt.Errorf("read rooms: %w", err)
+		return err
 	}
 	r.rooms = make(map[string]*recorded, len(names))
 	for _, name := range names {
@@ -156,6 +184,7 @@ func (r *Recorder) room(ctx context.Context, name string, known *recorded) error
 	stateCmd := pipe.HGetAll(ctx, keyOf(name, "state"))
 	settingsCmd := pipe.Get(ctx, keyOf(name, "settings"))
 	changesCmd := pipe.XRangeN(ctx, keyOf(name, "changes"), "-", "+", changesAtOnce)
+	entriesCmd := pipe.XRangeN(ctx, keyOf(name, "entries"), "-", "+", changesAtOnce)
 	if _, err := pipe.Exec(ctx); err != nil && !errors.Is(err, redis.Nil) {
 		return fmt.Errorf("read: %w", err)
 	}
@@ -176,6 +205,9 @@ func (r *Recorder) room(ctx context.Context, name string, known *recorded) error
 		return r.resume(ctx, name, lineage, state)
 	}
 	if state["claims_due"] == "1" {
+		if err := r.bringEntriesBack(ctx, name, state); err != nil {
+			return err
+		}
 		if err := r.bringClaimsBack(ctx, name, state); err != nil {
 			return err
 		}
@@ -184,10 +216,14 @@ func (r *Recorder) room(ctx context.Context, name string, known *recorded) error
 	if err := r.ceiling(ctx, name, state); err != nil {
 		return err
 	}
+	r.beacons.awaits(name, state)
 	if state["lobby_size"] != "" && state["draw_durable"] != "1" {
 		if err := r.draw(ctx, name, state); err != nil {
 			return err
 		}
+	}
+	if err := r.entries(ctx, name, state, entriesCmd.Val()); err != nil {
+		return err
 	}
 	if err := r.changes(ctx, name, changesCmd.Val()); err != nil {
 		return err
@@ -206,29 +242,11 @@ func number(state map[string]string, field string) int64 {
 func roomTime(state map[string]string) time.Time { return time.UnixMilli(number(state, "time")).UTC() }
 
 // settings records the settings and the epoch in force. An epoch is a UUIDv7, so that a
-// later one is greater; what is older than the row is left.
+// later one is greater; what is older than the record is left.
 func (r *Recorder) settings(ctx context.Context, name string, state map[string]string, settings string) error {
-	epoch, err := uuid.Parse(state["epoch"])
-	if err != nil {
-		return fmt.Errorf("epoch: %w", err)
-	}
-	return postgres.Retry(ctx, r.cfg.DB, func(tx pgx.Tx) error {
-		_, err := tx.Exec(ctx, `
-			INSERT INTO rooms AS r (room, settings, revision, epoch, updated_at) VALUES ($1, $2, $3, $4, $5)
-			ON CONFLICT (room) DO UPDATE SET settings = EXCLUDED.settings, revision = EXCLUDED.revision,
-				epoch = EXCLUDED.epoch, updated_at = EXCLUDED.updated_at
-			WHERE (EXCLUDED.epoch, EXCLUDED.revision) > (r.epoch, r.revision)`,
-			name, json.RawMessage(settings), number(state, "rev"), epoch, roomTime(state))
-		if err != nil {
-			return fmt.Errorf("record settings: %w", err)
-		}
-		_, err = tx.Exec(ctx, `
-			INSERT INTO room_epochs (room, epoch, commitment, ceiling, lineage, started_at) VALUES ($1, $2, $3, 0, $4, $5)
-			ON CONFLICT (room, epoch) DO NOTHING`, name, epoch, state["commitment"], state["reserved"], roomTime(state))
-		if err != nil {
-			return fmt.Errorf("record epoch: %w", err)
-		}
-		return nil
+	return r.record.settings(ctx, name, inSettings{
+		Settings: json.RawMessage(settings), Revision: number(state, "rev"), Epoch: state["epoch"], Commitment: state["commitment"],
+		At: roomTime(state), lineage: state["reserved"],
 	})
 }
 
@@ -236,43 +254,37 @@ func (r *Recorder) settings(ctx context.Context, name string, state map[string]s
 // reserved for another lineage, this one begins anew above them: two servers that both
 // believe to be the primary never give the same number.
 func (r *Recorder) ceiling(ctx context.Context, name string, state map[string]string) error {
-	next, ceiling := number(state, "next"), number(state, "ceiling")
+	next := number(state, "next")
 	ahead := max(headroom, next/4)
-	if ceiling-next >= ahead/2 {
+	if number(state, "ceiling")-next >= ahead/2 {
 		return nil
 	}
-	err := postgres.Retry(ctx, r.cfg.DB, func(tx pgx.Tx) error {
-		return tx.QueryRow(ctx, `
-			UPDATE room_epochs SET ceiling = greatest(ceiling, $3) WHERE room = $1 AND epoch = $2 AND lineage = $4 RETURNING ceiling`,
-			name, state["epoch"], next+ahead, state["reserved"]).Scan(&ceiling)
-	})
-	if errors.Is(err, pgx.ErrNoRows) {
+	ceiling, ok, err := r.record.raise(ctx, name, state["epoch"], state["reserved"], next+ahead)
+	switch {
+	case err != nil:
+		return err
+	case !ok:
 		return r.resume(ctx, name, state["reserved"], state)
 	}
-	if err != nil {
-		return fmt.Errorf("reserve numbers: %w", err)
-	}
-	return r.durable(ctx, name, state["epoch"], ceiling, "", state["reserved"])
+	return r.durable(ctx, name, state["epoch"], ceiling, "", state["reserved"], drawn{})
 }
 
-// draw records the one draw of an epoch. A draw that differs from the record is never
-// put into force: the room waits for an operator.
+// draw records the one draw of an epoch. Whoever recorded it first decides the beacon: no
+// rank is shown before. A lobby that differs from the record is never put into force: the
+// room waits for an operator.
 func (r *Recorder) draw(ctx context.Context, name string, state map[string]string) error {
-	var size int64
-	var beacon string
-	err := postgres.Retry(ctx, r.cfg.DB, func(tx pgx.Tx) error {
-		return tx.QueryRow(ctx, `
-			INSERT INTO room_draws AS d (room, epoch, lobby_size, beacon, recorded_at) VALUES ($1, $2, $3, $4, $5)
-			ON CONFLICT (room, epoch) DO UPDATE SET lobby_size = d.lobby_size RETURNING lobby_size, beacon`,
-			name, state["epoch"], number(state, "lobby_size"), state["beacon"], roomTime(state)).Scan(&size, &beacon)
-	})
+	return r.drawn(ctx, name, state, drawn{Size: number(state, "lobby_size"), Beacon: state["beacon"], at: roomTime(state)})
+}
+
+func (r *Recorder) drawn(ctx context.Context, name string, state map[string]string, d drawn) error {
+	kept, err := r.record.draw(ctx, name, state["epoch"], d)
 	if err != nil {
-		return fmt.Errorf("record draw: %w", err)
+		return err
 	}
-	if size != number(state, "lobby_size") || beacon != state["beacon"] {
-		return fmt.Errorf("epoch %s was drawn before with another lobby (%d): reset the room", state["epoch"], size)
+	if kept.Size != d.Size {
+		return fmt.Errorf("epoch %s was drawn before with another lobby (%d): reset the room", state["epoch"], kept.Size)
 	}
-	return r.durable(ctx, name, state["epoch"], "", size, state["reserved"])
+	return r.durable(ctx, name, state["epoch"], "", kept.Size, state["reserved"], kept)
 }
 
 func (r *Recorder) now() string {
@@ -282,8 +294,12 @@ func (r *Recorder) now() string {
 	return strconv.FormatInt(r.cfg.clock(), 10)
 }
 
-func (r *Recorder) durable(ctx context.Context, name, epoch string, ceiling, lobbySize any, lineage string) error {
-	if err := durableScript.Run(ctx, r.cfg.Redis, keysOf(name), r.now(), epoch, ceiling, lobbySize, lineage).Err(); err != nil {
+func (r *Recorder) durable(ctx context.Context, name, epoch string, ceiling, lobbySize any, lineage string, d drawn) error {
+	source, err := d.source()
+	if err != nil {
+		return err
+	}
+	if err := durableScript.Run(ctx, r.cfg.Redis, keysOf(name), r.now(), epoch, ceiling, lobbySize, lineage, d.Beacon, source).Err(); err != nil {
 		return fmt.Errorf("say what is durable: %w", err)
 	}
 	return nil
@@ -294,47 +310,47 @@ func (r *Recorder) changes(ctx context.Context, name string, entries []redis.XMe
 	if len(entries) == 0 {
 		return nil
 	}
-	err := postgres.Retry(ctx, r.cfg.DB, func(tx pgx.Tx) error {
-		for _, e := range entries {
-			text := func(field string) string { s, _ := e.Values[field].(string); return s }
-			id, err := uuid.Parse(text("id"))
-			if err != nil {
-				r.cfg.Log.ErrorContext(ctx, "a change without an id is dropped", "room", name, "entry", e.ID)
-				continue
-			}
-			doc := func(field string) json.RawMessage {
-				if s := text(field); s != "" && s != "null" {
-					return json.RawMessage(s)
-				}
-				return nil
-			}
-			ms, _ := strconv.ParseInt(text("at"), 10, 64) // ours: written by lib.lua
-			err = operator.Record(ctx, tx, operator.Change{
-				ID: id, At: time.UnixMilli(ms).UTC(), Actor: text("actor"), ActorID: text("actor_id"), Act: text("act"),
-				Subject: "room/" + name, Before: doc("before"), After: doc("after"), RequestID: text("request_id"),
-			})
-			if err != nil {
-				return err
-			}
+	list := make([]operator.Change, 0, len(entries))
+	for _, e := range entries {
+		text := func(field string) string { s, _ := e.Values[field].(string); return s }
+		id, err := uuid.Parse(text("id"))
+		if err != nil {
+			r.cfg.Log.ErrorContext(ctx, "a change without an id is dropped", "room", name, "entry", e.ID)
+			continue
 		}
-		return nil
-	})
-	if err != nil {
+		doc := func(field string) json.RawMessage {
+			if s := text(field); s != "" && s != "null" {
+				return json.RawMessage(s)
+			}
+			return nil
+		}
+		ms, _ := strconv.ParseInt(text("at"), 10, 64) // ours: written by lib.lua
+		list = append(list, operator.Change{
+			ID: id, At: time.UnixMilli(ms).UTC(), Actor: text("actor"), ActorID: text("actor_id"), Act: text("act"),
+			Subject: "room/" + name, Before: doc("before"), After: doc("after"), RequestID: text("request_id"),
+		})
+	}
+	if err := r.record.changes(ctx, list); err != nil {
 		return err
 	}
+	return r.dropped(ctx, keyOf(name, "changes"), entries)
+}
+
+// dropped takes out of a stream what is on record.
+func (r *Recorder) dropped(ctx context.Context, stream string, entries []redis.XMessage) error {
 	ids := make([]string, len(entries))
 	for i, e := range entries {
 		ids[i] = e.ID
 	}
-	if err := r.cfg.Redis.XDel(ctx, keyOf(name, "changes"), ids...).Err(); err != nil {
-		return fmt.Errorf("drop recorded changes: %w", err)
+	if err := r.cfg.Redis.XDel(ctx, stream, ids...).Err(); err != nil {
+		return fmt.Errorf("drop what is recorded: %w", err)
 	}
 	return nil
 }
 
 // inCheckpoint are the fields that a room is restored with.
 var inCheckpoint = []string{
-	"next", "frontier", "base", "clock", "open", "returning", "missed", "called_total", "admitted_total", "lapsed_total", "left_total", "sold_out",
+	"next", "frontier", "base", "clock", "open", "returning", "missed", "called_total", "admitted_total", "lapsed_total", "left_total", "sold_out", "ranked",
 }
 
 // checkpoint records the figures, at most once a second and only when they moved.
@@ -363,15 +379,8 @@ func (r *Recorder) checkpoint(ctx context.Context, name string, state map[string
 		return nil
 	}
 	figures["sessions"] = strconv.FormatInt(sessions, 10)
-	err = postgres.Retry(ctx, r.cfg.DB, func(tx pgx.Tx) error {
-		_, err := tx.Exec(ctx, `
-			INSERT INTO room_checkpoints AS c (room, epoch, taken_at, figures) VALUES ($1, $2, $3, $4)
-			ON CONFLICT (room, epoch) DO UPDATE SET taken_at = EXCLUDED.taken_at, figures = EXCLUDED.figures
-			WHERE c.taken_at < EXCLUDED.taken_at`, name, state["epoch"], roomTime(state), figures)
+	if err := r.record.checkpoint(ctx, name, state["epoch"], roomTime(state), figures); err != nil {
 		return err
-	})
-	if err != nil {
-		return fmt.Errorf("checkpoint: %w", err)
 	}
 	known.figures = text
 	return nil

@@ -30,8 +30,38 @@ func (s *stage) recorder() *pgxpool.Pool {
 }
 
 func (s *stage) newRecorder(db *pgxpool.Pool) *Recorder {
-	return NewRecorder(RecorderConfig{Redis: s.rdb, DB: db, Ring: s.ring, Log: quietLog(), clock: s.clock.Load})
+	return NewRecorder(RecorderConfig{Redis: s.rdb, DB: db, Ring: s.ring, BeaconHosts: beaconHosts, Log: quietLog(), clock: s.clock.Load})
 }
+
+// onEachRecord runs a test with the record in Postgres and with the record in a folder.
+func onEachRecord(t *testing.T, test func(t *testing.T, recorder func(*stage) *Recorder)) {
+	t.Parallel()
+	t.Run("postgres", func(t *testing.T) {
+		t.Parallel()
+		db, _ := devtest.Postgres(t)
+		test(t, func(s *stage) *Recorder { return s.newRecorder(db) })
+	})
+	t.Run("folder", func(t *testing.T) {
+		t.Parallel()
+		folder := openFolder(t, t.TempDir())
+		test(t, func(s *stage) *Recorder {
+			return NewRecorder(RecorderConfig{Redis: s.rdb, Folder: folder, Ring: s.ring, BeaconHosts: beaconHosts, Log: quietLog(), clock: s.clock.Load})
+		})
+	})
+}
+
+func openFolder(t *testing.T, dir string) *Folder {
+	t.Helper()
+	folder, err := OpenFolder(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { folder.Close() })
+	return folder
+}
+
+// beaconHosts is where the tests' chains are.
+var beaconHosts = []string{"127.0.0.1"}
 
 // record makes the Recorder look once, with a fresh checkpoint.
 func record(t *testing.T, r *Recorder) {
@@ -132,10 +162,12 @@ func drawPatch(minutes int) Patch {
 }
 
 func TestDrawIsDurableBeforeARankIsShown(t *testing.T) {
-	t.Parallel()
+	onEachRecord(t, drawIsDurableBeforeARankIsShown)
+}
+
+func drawIsDurableBeforeARankIsShown(t *testing.T, recorder func(*stage) *Recorder) {
 	s := newStage(t, 2)
-	db, _ := devtest.Postgres(t)
-	r := s.newRecorder(db)
+	r := recorder(s)
 	ctx := context.Background()
 	s.configure(r, drawPatch(1))
 	fans := s.join(0, 300)
@@ -194,11 +226,11 @@ func (s *stage) lose() {
 	}
 }
 
-func TestWipedRedisLosesNobody(t *testing.T) {
-	t.Parallel()
+func TestWipedRedisLosesNobody(t *testing.T) { onEachRecord(t, wipedRedisLosesNobody) }
+
+func wipedRedisLosesNobody(t *testing.T, recorder func(*stage) *Recorder) {
 	s := newStage(t, 2)
-	db, _ := devtest.Postgres(t)
-	r := s.newRecorder(db)
+	r := recorder(s)
 	ctx := context.Background()
 	s.configure(r, Patch{PacePerMin: opt(600), Capacity: opt(20), PresenceTTL: opt(30), CallTTL: opt(600)})
 	fans := append(s.join(0, 100), s.join(1, 100)...)
@@ -228,6 +260,7 @@ func TestWipedRedisLosesNobody(t *testing.T) {
 	p := s.place(0, fans[150])
 	s.expect("shown as paused, position kept", []any{p.Phase, p.State, *p.Position}, []any{Paused, Waiting, *before[150].Position})
 	record(t, r)
+	record(t, r) // claims, moves and invitations come back
 
 	s.tick()
 	calls := s.live().CalledTotal
@@ -284,11 +317,11 @@ func TestWipedRedisLosesNobody(t *testing.T) {
 	}
 }
 
-func TestWipeKeepsTheDraw(t *testing.T) {
-	t.Parallel()
+func TestWipeKeepsTheDraw(t *testing.T) { onEachRecord(t, wipeKeepsTheDraw) }
+
+func wipeKeepsTheDraw(t *testing.T, recorder func(*stage) *Recorder) {
 	s := newStage(t, 1)
-	db, _ := devtest.Postgres(t)
-	r := s.newRecorder(db)
+	r := recorder(s)
 	patch := drawPatch(1)
 	patch.PresenceTTL = opt(10)
 	s.configure(r, patch)
@@ -334,6 +367,43 @@ func TestRoomPastItsOpeningWithoutARecordStaysPaused(t *testing.T) {
 	if _, ok := s.line(0).DrawRecord(); ok {
 		t.Error("it drew again")
 	}
+}
+
+// TestResetOfADrawnRoomCanBeScheduledAnew: past the opening an empty lobby draws nothing, so
+// that an operator may set another one until the first place is given.
+func TestResetOfADrawnRoomCanBeScheduledAnew(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, 2)
+	db, _ := devtest.Postgres(t)
+	r := s.newRecorder(db)
+	ctx := context.Background()
+	s.configure(r, drawPatch(1))
+	s.join(0, 3)
+	s.pass(61 * time.Second)
+	record(t, r)
+	s.tick()
+	s.expect("drawn", s.line(1).View().drawn, true)
+	if _, err := s.halls[0].Reset(ctx, "r", Actor{}); err != nil {
+		t.Fatal(err)
+	}
+	record(t, r)
+	s.tick()
+	s.pass(5 * time.Second)
+	record(t, r)
+	s.tick()
+	s.expect("open and empty", s.live().Phase, Open)
+	again := drawPatch(1)
+	again.LobbyAt, again.OpensAt = opt(start), opt(start.Add(3*time.Minute))
+	s.configure(r, again)
+	s.expect("a lobby again", s.live().Phase, Lobby)
+	fan := s.join(1, 1)[0]
+	p := s.place(0, fan)
+	s.expect("its place", []any{p.State, p.Rank == nil}, []any{InLobby, true})
+	s.pass(2 * time.Minute)
+	record(t, r)
+	s.tick()
+	draw, ok := s.line(0).DrawRecord()
+	s.expect("drawn with its lobby", []any{ok, draw.LobbySize}, []any{true, uint64(1)})
 }
 
 // TestStoreThatFellBehind: a replica without the last writes has taken over.

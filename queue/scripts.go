@@ -34,6 +34,9 @@ var (
 	resumeScript    = script("resume")
 	uncountScript   = script("uncount")
 	claimsScript    = script("claims")
+	entriesScript   = script("entries")
+	beaconScript    = script("beacon")
+	stockScript     = script("stock")
 )
 
 func script(name string) *redisx.Script {

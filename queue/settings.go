@@ -11,6 +11,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"usher/internal/problem"
+	"usher/queue/drand"
 )
 
 // Method is how places are ordered.
@@ -70,16 +71,19 @@ type Settings struct {
 	// given to a phone, which sleeps with its screen: where it is longer, such a place
 	// counts as present for that time, and no more than twice that. Changes apply to what
 	// begins later.
-	SessionTTL       int       `json:"session_ttl_s"`
-	CallTTL          int       `json:"call_ttl_s"`
-	ReturnWindow     int       `json:"return_window_s"`
-	PresenceTTL      int       `json:"presence_ttl_s"`
-	PhonePresenceTTL int       `json:"phone_presence_ttl_s"`
-	Method           Method    `json:"method" enum:"fifo,draw"`
-	State            Mode      `json:"state" enum:"auto,open,paused,closed,bypass"`
-	Message          *string   `json:"message"`
-	Beacon           string    `json:"beacon"`
-	Protect          []Protect `json:"protect"`
+	SessionTTL       int     `json:"session_ttl_s"`
+	CallTTL          int     `json:"call_ttl_s"`
+	ReturnWindow     int     `json:"return_window_s"`
+	PresenceTTL      int     `json:"presence_ttl_s"`
+	PhonePresenceTTL int     `json:"phone_presence_ttl_s"`
+	Method           Method  `json:"method" enum:"fifo,draw"`
+	State            Mode    `json:"state" enum:"auto,open,paused,closed,bypass"`
+	Message          *string `json:"message"`
+	Beacon           string  `json:"beacon"`
+	// BeaconURL is a drand chain, https://HOST/CHAIN-HASH, that gives the beacon of a draw:
+	// its first round after the opening. It stands in place of Beacon.
+	BeaconURL string    `json:"beacon_url"`
+	Protect   []Protect `json:"protect"`
 	// InviteKeys are who may invite: invitations are EdDSA JWTs with the claims room,
 	// identity, exp and, if wanted, nbf. With an invitation an identity has one place,
 	// whatever the number of its devices. InviteOnly gives nobody else a place.
@@ -139,6 +143,14 @@ func (s Settings) Validate() []problem.Field {
 	between("phone_presence_ttl_s", s.PhonePresenceTTL, minPresenceTTL, maxWindow)
 	text("title", s.Title, maxTitle)
 	text("beacon", s.Beacon, maxBeacon)
+	if s.BeaconURL != "" {
+		if s.Beacon != "" {
+			fault("beacon_url", "cannot stand beside a beacon")
+		}
+		if _, err := drand.ParseURL(s.BeaconURL); err != nil {
+			fault("beacon_url", "%s", err.Error())
+		}
+	}
 	if s.Message != nil {
 		text("message", *s.Message, maxMessage)
 	}
@@ -251,6 +263,7 @@ type Patch struct {
 	State            Opt[Mode]      `json:"state,omitzero"`
 	Message          Opt[string]    `json:"message,omitzero"`
 	Beacon           Opt[string]    `json:"beacon,omitzero"`
+	BeaconURL        Opt[string]    `json:"beacon_url,omitzero"`
 	Protect          Opt[[]Protect] `json:"protect,omitzero"`
 	InviteKeys       Opt[[]JWK]     `json:"invite_keys,omitzero"`
 	InviteOnly       Opt[bool]      `json:"invite_only,omitzero"`
@@ -276,6 +289,7 @@ func (p Patch) Apply(s Settings) Settings {
 	p.State.apply(&s.State, d.State)
 	p.Message.applyOptional(&s.Message)
 	p.Beacon.apply(&s.Beacon, d.Beacon)
+	p.BeaconURL.apply(&s.BeaconURL, d.BeaconURL)
 	p.Protect.apply(&s.Protect, d.Protect)
 	p.InviteKeys.apply(&s.InviteKeys, d.InviteKeys)
 	p.InviteOnly.apply(&s.InviteOnly, d.InviteOnly)

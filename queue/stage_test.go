@@ -42,7 +42,7 @@ func newStage(t *testing.T, gateways int) *stage {
 func (s *stage) gateway() *Hall {
 	s.t.Helper()
 	h, err := NewHall(Config{
-		Redis: s.rdb, Ring: s.ring, Log: quietLog(), clock: s.clock.Load,
+		Redis: s.rdb, Ring: s.ring, BeaconHosts: beaconHosts, Log: quietLog(), clock: s.clock.Load,
 	})
 	if err != nil {
 		s.t.Fatal(err)
@@ -100,7 +100,7 @@ func (s *stage) resume() {
 	ctx := context.Background()
 	state, err := s.rdb.HGetAll(ctx, keyOf("r", "state")).Result()
 	if err == nil {
-		err = resumeScript.Run(ctx, s.rdb, keysOf("r"), "0", state["epoch"], state["lineage"], state["reserved"], 1<<20, 1<<21, 0, "", "", 0, 0, "").Err()
+		err = resumeScript.Run(ctx, s.rdb, keysOf("r"), "0", state["epoch"], state["lineage"], state["reserved"], 1<<20, 1<<21, 0, "", "", "", "", 0, 0, "").Err()
 	}
 	if err != nil {
 		s.t.Fatal(err)

@@ -197,22 +197,25 @@ func isNoScript(err error) bool { return err != nil && strings.HasPrefix(err.Err
 
 // rankTable remembers the ranks of the last draw, which cost a moment to compute.
 type rankTable struct {
-	epoch string
-	size  uint64
-	ranks []uint32
-	draw  *Draw
+	epoch  string
+	size   uint64
+	beacon string
+	ranks  []uint32
+	draw   *Draw
 }
 
 // fillRanks gives v the ranks of its draw; the record becomes public only when the
 // draw is in force.
 func (l *Line) fillRanks(v *View) {
-	if l.table.epoch != v.epoch || l.table.size != *v.lobbySize || l.table.draw == nil {
-		draw, seed := drawOf(l.ring.DrawSecret(l.room, v.epoch), *v.lobbySize, v.settings.Beacon)
-		l.table = rankTable{epoch: v.epoch, size: *v.lobbySize, ranks: ranks(seed, *v.lobbySize), draw: draw}
+	if l.table.epoch != v.epoch || l.table.size != *v.lobbySize || l.table.beacon != v.beacon || l.table.draw == nil {
+		draw, seed := drawOf(l.ring.DrawSecret(l.room, v.epoch), *v.lobbySize, v.beacon)
+		l.table = rankTable{epoch: v.epoch, size: *v.lobbySize, beacon: v.beacon, ranks: ranks(seed, *v.lobbySize), draw: draw}
 	}
 	v.ranks = l.table.ranks
 	if v.drawn {
-		v.draw = l.table.draw
+		draw := *l.table.draw
+		draw.BeaconSource = v.source
+		v.draw = &draw
 	}
 }
 

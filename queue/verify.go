@@ -11,6 +11,7 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 
 	"usher/internal/keyring"
+	"usher/queue/drand"
 )
 
 // receiptIssuer keeps receipts apart from passes, which the same keys sign.
@@ -107,15 +108,16 @@ func Verify(d Draw, r Receipt) (found []Finding, rank uint64, verdict Verdict) {
 	ok = check("seed", hex.EncodeToString(seed[:]) == d.Seed, "SHA-256 of secret, lobby size and beacon is %x", seed) && ok
 	verdict = Consistent
 	if s := d.BeaconSource; s != nil {
-		signature, err := hex.DecodeString(s.Signature)
-		sum := sha256.Sum256(signature)
-		ok = check("beacon", err == nil && hex.EncodeToString(sum[:]) == d.Beacon, "SHA-256 of the signature of drand round %d is %x", s.Round, sum) && ok
-		if check("beacon after the lobby", s.RoundAt.After(s.LobbyFixedAt),
-			"round %d came at %s, the lobby's size was fixed at %s", s.Round, s.RoundAt.Format(time.RFC3339), s.LobbyFixedAt.Format(time.RFC3339Nano)) {
-			verdict = Fair
-		} else {
-			ok = false
-		}
+		round := drand.Round{Round: s.Round, Signature: s.Signature}
+		randomness, err := round.Randomness()
+		ok = check("beacon", err == nil && randomness == d.Beacon, "SHA-256 of the signature of drand round %d is %s", s.Round, randomness) && ok
+		err = s.Chain.Check(s.URL)
+		ok = check("chain", err == nil, "key and schedule are those of %s", s.URL) && ok
+		ok = check("signature", err == nil && s.Chain.Verify(round) == nil, "round %d is signed with the chain's key", s.Round) && ok
+		ok = check("time of the round", s.RoundAt.Equal(s.Chain.At(s.Round)), "%s by the chain's schedule", s.Chain.At(s.Round).Format(time.RFC3339)) && ok
+		ok = check("beacon after the lobby", s.RoundAt.After(s.LobbyFixedAt),
+			"round %d came at %s, the lobby's size was fixed at %s", s.Round, s.RoundAt.Format(time.RFC3339), s.LobbyFixedAt.Format(time.RFC3339Nano)) && ok
+		verdict = Fair
 	}
 	if !ok {
 		return found, 0, Wrong

@@ -5,10 +5,9 @@ import (
 	"testing"
 	"time"
 
-	"crypto/sha256"
-	"encoding/hex"
-
 	"usher/internal/keyring"
+	"usher/queue/drand"
+	"usher/queue/drand/drandtest"
 )
 
 // TestVerify: what was drawn honestly is told so with the right word, and nothing that
@@ -39,9 +38,16 @@ func TestVerify(t *testing.T) {
 		t.Error("a receipt of another site is believed")
 	}
 
-	signature := strings.Repeat("5a", 48)
-	raw, _ := hex.DecodeString(signature)
-	beacon := sha256.Sum256(raw)
+	chain := drandtest.New(t, func() time.Time { return start })
+	round := chain.After(start)
+	beaconOf := func(round uint64) string {
+		randomness, err := drand.Round{Round: round, Signature: chain.Sign(round)}.Randomness()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return randomness
+	}
+	beacon := beaconOf(round)
 	draw := func(beacon string, change func(*Draw)) Draw {
 		d, _ := drawOf(secret, 1000, beacon)
 		if change != nil {
@@ -49,21 +55,30 @@ func TestVerify(t *testing.T) {
 		}
 		return *d
 	}
-	source := func(round time.Time) func(*Draw) {
+	source := func(change func(*BeaconSource)) func(*Draw) {
 		return func(d *Draw) {
-			d.BeaconSource = &BeaconSource{URL: "https://drand.example/chain", Round: 9, Signature: signature, RoundAt: round, LobbyFixedAt: start}
+			d.BeaconSource = &BeaconSource{URL: chain.URL, Chain: chain.Chain, Round: round, Signature: chain.Sign(round), RoundAt: chain.At(round), LobbyFixedAt: start}
+			change(d.BeaconSource)
 		}
 	}
-	drand := hex.EncodeToString(beacon[:])
 	for name, c := range map[string]struct {
 		draw Draw
 		want Verdict
 	}{
-		"no beacon":                {draw("", nil), Consistent},
-		"a text":                   {draw("headline of the day", nil), Consistent},
-		"a later round":            {draw(drand, source(start.Add(time.Second))), Fair},
-		"a round known before":     {draw(drand, source(start)), Wrong},
-		"another round's beacon":   {draw("ab", source(start.Add(time.Second))), Wrong},
+		"no beacon":              {draw("", nil), Consistent},
+		"a text":                 {draw("headline of the day", nil), Consistent},
+		"a later round":          {draw(beacon, source(func(*BeaconSource) {})), Fair},
+		"a round known before":   {draw(beacon, source(func(s *BeaconSource) { s.LobbyFixedAt = chain.At(round) })), Wrong},
+		"another round's beacon": {draw(beaconOf(round+1), source(func(*BeaconSource) {})), Wrong},
+		"a round put later":      {draw(beacon, source(func(s *BeaconSource) { s.RoundAt = s.RoundAt.Add(time.Hour) })), Wrong},
+		"an earlier round as it": {draw(beaconOf(round-1), source(func(s *BeaconSource) {
+			s.Signature = chain.Sign(round - 1)
+		})), Wrong},
+		"a signature made up": {draw("66687aadf862bd776c8fc18b8e9f8e20089714856ee233b3902a591d0d5f2925", source(func(s *BeaconSource) {
+			s.Signature = strings.Repeat("00", 32)
+		})), Wrong},
+		"a chain of one's own":     {draw(beacon, source(func(s *BeaconSource) { s.URL = "https://api.drand.sh/" + strings.Repeat("5", 64) })), Wrong},
+		"another schedule":         {draw(beacon, source(func(s *BeaconSource) { s.Chain.Genesis -= 3000 })), Wrong},
 		"another lobby":            {draw("", func(d *Draw) { d.LobbySize = 1001 }), Wrong},
 		"another beacon":           {draw("", func(d *Draw) { d.Beacon = "x" }), Wrong},
 		"another seed":             {draw("", func(d *Draw) { d.Seed = strings.Repeat("0", 64) }), Wrong},

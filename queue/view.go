@@ -29,7 +29,18 @@ type View struct {
 	// shown tells that ranks were shown before the room went back to its lobby.
 	shown       bool
 	drawDurable bool
-	lobbySize   *uint64
+	// claimsDue tells that what was lost of claims, moves and invitations is not back yet.
+	claimsDue bool
+	lobbySize *uint64
+	// beacon and source are those of the draw, on record once drawDurable is set.
+	beacon string
+	source *BeaconSource
+	// A draw that waits for its beacon: the lobby's size once it is on record, the round
+	// and its time, and why it cannot be had.
+	sealed      *uint64
+	round       uint64
+	roundAt     time.Time
+	beaconFault string
 	ranks       []uint32 // by number; nil without a draw in force
 	draw        *Draw
 
@@ -87,7 +98,7 @@ func viewOf(room string, answer []any, before *View) (*View, error) {
 		missed: field("missed"), lapsedTotal: field("lapsed_total"), leftTotal: field("left_total"),
 		presenceMillis: field("presence_ttl"), phoneMillis: field("phone_ttl"), outOfLine: field("out_of_line"), moves: field("moves"), returning: field("returning"),
 	}
-	v.inForce, v.shown = v.drawn, state["ranked"] == "1"
+	v.inForce, v.shown, v.claimsDue = v.drawn, state["ranked"] == "1", state["claims_due"] == "1"
 	if q := field("quiet_until"); q > 0 {
 		v.quietUntil = millis(q)
 	}
@@ -95,8 +106,25 @@ func viewOf(room string, answer []any, before *View) (*View, error) {
 		n := number(size)
 		v.lobbySize = &n
 	}
+	v.beacon = state["beacon"]
+	if recorded, ok := state["draw_beacon"]; ok {
+		v.beacon = recorded
+	}
+	if text := state["draw_source"]; text != "" {
+		if err := json.Unmarshal([]byte(text), &v.source); err != nil {
+			return nil, fmt.Errorf("source of the beacon of %s: %w", room, err)
+		}
+	}
+	if state["sealed_durable"] == "1" {
+		size := field("sealed")
+		v.sealed = &size
+	}
+	v.round, v.beaconFault = field("round"), state["beacon_fault"]
+	if at := field("round_at"); at > 0 {
+		v.roundAt = millis(at)
+	}
 	if before != nil && before.epoch == v.epoch && before.drawn && !v.drawn { // a store that was set back takes no rank back
-		v.drawn, v.lobbySize = true, before.lobbySize
+		v.drawn, v.lobbySize, v.beacon, v.source = true, before.lobbySize, before.beacon, before.source
 	}
 	if text, ok := state["settings"]; ok {
 		v.settings = Defaults() // for what was not a setting yet when they were written
@@ -130,7 +158,9 @@ func (v *View) Phase() Phase {
 		return Open
 	case v.phase == Open && v.quiet():
 		return Paused
-	case v.phase == Open && !v.ranked():
+	case v.phase == Open && !v.ranked() && v.next > 0 && v.beaconFault != "":
+		return Paused
+	case v.phase == Open && !v.ranked() && v.next > 0: // an empty lobby is never drawn
 		return Lobby // the draw is being made
 	}
 	return v.phase
@@ -187,10 +217,13 @@ func (v *View) Room() Room {
 	r := Room{
 		Room: v.room, Title: v.settings.Title, Phase: v.Phase(), LobbyAt: v.settings.LobbyAt, OpensAt: v.settings.OpensAt,
 		Waiting: v.waiting, Present: v.present, PacePerMin: v.settings.PacePerMin, Message: v.settings.Message, InviteOnly: v.settings.InviteOnly,
-		Draw: RoomDraw{Commitment: v.commitment, Beacon: v.settings.Beacon},
+		Draw: RoomDraw{Commitment: v.commitment, Beacon: v.settings.Beacon, BeaconURL: v.settings.BeaconURL, LobbySize: v.sealed},
+	}
+	if v.settings.BeaconURL != "" && v.round > 0 {
+		r.Draw.Round, r.Draw.RoundAt = v.round, &v.roundAt
 	}
 	if v.draw != nil {
-		r.Draw.LobbySize, r.Draw.Secret, r.Draw.Seed = &v.draw.LobbySize, v.draw.Secret, v.draw.Seed
+		r.Draw.Beacon, r.Draw.LobbySize, r.Draw.Secret, r.Draw.Seed = v.draw.Beacon, &v.draw.LobbySize, v.draw.Secret, v.draw.Seed
 	}
 	return r
 }
@@ -201,7 +234,7 @@ func (v *View) Live() Live {
 		Room: v.room, Epoch: v.epoch, Phase: v.Phase(), Settings: v.settings,
 		Waiting: v.waiting, Present: v.present, Called: v.called, Sessions: v.sessions, Frontier: v.frontier,
 		CalledTotal: v.calledTotal, AdmittedTotal: v.admittedTotal, Missed: v.missed, Lapsed: v.lapsedTotal, Left: v.leftTotal,
-		PaceActualPerMin: v.pace, OriginStatus: v.origin, Now: v.now,
+		PaceActualPerMin: v.pace, OriginStatus: v.origin, BeaconFault: v.beaconFault, Now: v.now,
 	}
 	if v.quiet() {
 		l.QuietUntil = &v.quietUntil

@@ -202,6 +202,8 @@ func (l *Line) Claim(ctx context.Context, t Token) (Session, error) {
 		return Session{}, ErrLapsed
 	case "moved":
 		return Session{}, ErrMoved
+	case "busy":
+		return Session{}, &Unavailable{RetryAfter: time.Second}
 	default:
 		return Session{}, &Unavailable{RetryAfter: retryAfter, Cause: errNoRoom}
 	}

@@ -29,7 +29,7 @@ end
 
 expire(now)
 
-if p == 'open' and s.method == 'draw' and not s.lobby_size and num('next') > 0 and trusted and not quiet(now) then fix_lobby() end
+if p == 'open' and s.method == 'draw' and not s.lobby_size and num('next') > 0 and trusted and not quiet(now) then close_lobby() end
 
 -- Presence: when a slot ends, the oldest is emptied and becomes the one in force.
 local pt, ends = num('ptime'), num('slot_ends')
@@ -142,12 +142,13 @@ if num('returning') > 0 then
   local i = call('BITPOS', K.returning, 1)
   if i >= 0 then safe = min(safe, num('base') + i) end
 end
-local EXTENDED = 4000 -- so many are looked at; one beyond may lapse where it would be missed
+local EXTENDED = 4000 -- with more of them the bits stay until there are fewer
 local shift = floor((safe - num('base')) / 64) * 8
 local stays = (num('next') - num('base')) / 8 - shift
 if quiet(now) or shift < stays or stays > STAYS then shift = 0 end
+if shift >= 8192 and call('ZCARD', K.extended) > EXTENDED then shift = 0 end
 if shift >= 8192 then
-  for _, rank in ipairs(call('ZRANGE', K.extended, 0, EXTENDED)) do safe = min(safe, tonumber(rank)) end
+  for _, rank in ipairs(call('ZRANGE', K.extended, 0, -1)) do safe = min(safe, tonumber(rank)) end
   shift = floor((safe - num('base')) / 64) * 8
 end
 if shift >= 8192 then

@@ -1,9 +1,10 @@
 -- Gives the session of a called place; claimed again, the same one.
 -- ARGV: time, epoch, rank, session id, number, generation of the token.
 -- Returns {'ok', expiry, now, given (1 the first time)}, or {'not-called'}, {'lapsed'},
---   {'moved'}, {'none'}, {'epoch'}.
+--   {'moved'}, {'busy'} (who has claimed or moved is not known yet), {'none'}, {'epoch'}.
 if not load() then return { 'none' } end
 if s.epoch ~= ARGV[2] then return { 'epoch' } end
+if s.claims_due == '1' then return { 'busy' } end
 if call('HLEN', K.moved) > 0 and tonumber(ARGV[6]) < tonumber(call('HGET', K.moved, ARGV[5]) or '0') then return { 'moved' } end
 local now, p = turn()
 expire(now)

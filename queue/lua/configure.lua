@@ -21,12 +21,17 @@ else
   local p
   now, p = turn() -- what has passed, under the settings that were in force
   if s.method ~= 'draw' and (num('frontier') > 0 or num('next') > 0 and p ~= 'scheduled' and p ~= 'lobby') then set('ranked', 1) end
-  for i = 12, #ARGV, 2 do
-    local name, changes = ARGV[i], s[ARGV[i]] ~= ARGV[i + 1]
-    if changes and s.lobby_size and (name == 'method' or name == 'lobby_at' or name == 'opens_at' or name == 'beacon') then
-      return { 'drawn' }
-    end
-    if changes and name == 'method' and s.ranked == '1' then return { 'drawn' } end
+  local wish, fixed = {}, s.lobby_size or s.sealed
+  for i = 12, #ARGV, 2 do wish[ARGV[i]] = ARGV[i + 1] end
+  for _, name in ipairs({ 'method', 'lobby_at', 'opens_at' }) do
+    if fixed and s[name] ~= wish[name] then return { 'drawn' } end
+  end
+  if s.ranked == '1' and s.method ~= wish.method then return { 'drawn' } end
+  -- A beacon that does not come may be given up, for a text or for none.
+  local open = not s.lobby_size and (not s.sealed or wish.beacon_url == '')
+  if not open and (s.beacon ~= wish.beacon or (s.beacon_url or '') ~= wish.beacon_url) then return { 'drawn' } end
+  if s.beacon_url ~= wish.beacon_url then
+    for _, name in ipairs({ 'round', 'round_at', 'beacon_fault' }) do set(name, '') end
   end
 end
 call('SET', K.settings, ARGV[11])

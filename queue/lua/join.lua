@@ -10,7 +10,7 @@ if s.reserved ~= s.lineage then -- numbers may have been given that this server 
   save()
   return { 'ceiling' }
 end
-if p == 'open' and s.method == 'draw' and not s.lobby_size and not quiet(now) then fix_lobby() end
+if p == 'open' and s.method == 'draw' and not s.lobby_size and not quiet(now) then close_lobby() end
 local first = num('next')
 local n = min(tonumber(ARGV[2]), num('ceiling') - first)
 if n <= 0 then

@@ -15,7 +15,7 @@ local K = {
   changes = KEYS[19], seconds = KEYS[20], minutes = KEYS[21],
   lobby_counted = KEYS[22], lobby_live = KEYS[23], lobby_left = KEYS[24], settings = KEYS[25], tmp2 = KEYS[26], cleared = KEYS[27],
   extended = KEYS[28], phones = { KEYS[29], KEYS[30] }, lobby_phones = KEYS[31], tmp3 = KEYS[32], tmp4 = KEYS[33],
-  moved = KEYS[34], moves = KEYS[35], invited = KEYS[36],
+  moved = KEYS[34], moves = KEYS[35], invited = KEYS[36], entries = KEYS[37],
 }
 local call = redis.call
 local floor, min, max = math.floor, math.min, math.max
@@ -416,4 +416,23 @@ local function fix_lobby(size)
     call('UNLINK', unpack(K.phones))
   end
   call('UNLINK', K.claimed, unpack(K.slots)) -- who took a session in bypass is among the left, too
+end
+
+-- close_lobby ends the lobby of a draw. With a beacon to come its size alone is fixed; the
+-- bits go on by number until the beacon is on record.
+local function close_lobby()
+  if (s.beacon_url or '') == '' or num('next') == 0 then
+    fix_lobby(s.sealed and num('sealed'))
+  elseif not s.sealed then
+    set('sealed', num('next'))
+  end
+end
+
+-- draw_recorded puts what is on record of the draw into the state.
+local function draw_recorded(size, beacon, source)
+  if not s.lobby_size and s.sealed == size then fix_lobby(tonumber(size)) end
+  if s.lobby_size ~= size then return end
+  set('draw_durable', 1)
+  set('draw_beacon', beacon)
+  set('draw_source', source)
 end

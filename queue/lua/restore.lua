@@ -6,7 +6,7 @@ if lineage() ~= ARGV[4] then return 0 end
 if load() then
   if s.epoch >= ARGV[2] then return 0 end -- UUIDv7: a later epoch is greater
   for i = 1, 16 do call('UNLINK', KEYS[i]) end
-  call('UNLINK', K.lobby_counted, K.lobby_live, K.lobby_left, K.cleared, K.extended, K.phones[1], K.phones[2], K.lobby_phones, K.moved, K.moves, K.invited)
+  call('UNLINK', K.lobby_counted, K.lobby_live, K.lobby_left, K.cleared, K.extended, K.phones[1], K.phones[2], K.lobby_phones, K.moved, K.moves, K.invited, K.entries)
   s = {}
 end
 local now = wall()
