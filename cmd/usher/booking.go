@@ -34,6 +34,7 @@ type bookingCommand struct {
 	Jobs        bool   `default:"true" negatable:"" help:"Also do a worker's work."`
 	core
 	mailing
+	beaconFlag
 	configFlag
 	redisFlag
 	databaseFlag
@@ -71,7 +72,7 @@ func (c bookingCommand) Run(ctx context.Context, p process, command *kong.Contex
 	}
 	behind := []part{server.Run, st.followKeys(c.KeysFile, log), admin(private, st.ready, log)}
 	if c.Jobs {
-		jobs, err := work(st, log, c.mailing.config(), c.core)
+		jobs, err := work(st, log, c.mailing.config(), c.core, c.BeaconHosts)
 		if err != nil {
 			return err
 		}
@@ -92,6 +93,7 @@ type workerCommand struct {
 	AdminListen string `default:"127.0.0.1:9092" help:"Metrics, health, readiness and profiles."`
 	core
 	mailing
+	beaconFlag
 	configFlag
 	redisFlag
 	databaseFlag
@@ -118,7 +120,7 @@ func (c workerCommand) Run(ctx context.Context, p process, command *kong.Context
 		return err
 	}
 	defer st.close()
-	jobs, err := work(st, log, c.mailing.config(), c.core)
+	jobs, err := work(st, log, c.mailing.config(), c.core, c.BeaconHosts)
 	if err != nil {
 		return err
 	}
@@ -128,13 +130,13 @@ func (c workerCommand) Run(ctx context.Context, p process, command *kong.Context
 
 // work are the parts of a worker: the jobs of the box office and the record of
 // the rooms. Any number of processes may do it.
-func work(st *stores, log *slog.Logger, mail booking.MailConfig, c core) ([]part, error) {
+func work(st *stores, log *slog.Logger, mail booking.MailConfig, c core, beaconHosts []string) ([]part, error) {
 	worker, err := booking.NewWorker(booking.WorkerConfig{
 		DB: st.db, Redis: st.redis, Ring: st.ring, Log: log, Mail: mail, Sandbox: c.Sandbox, PublicURL: c.PublicURL,
 	})
 	if err != nil {
 		return nil, err
 	}
-	recorder := queue.NewRecorder(queue.RecorderConfig{Redis: st.redis, DB: st.db, Ring: st.ring, Log: log})
+	recorder := queue.NewRecorder(queue.RecorderConfig{Redis: st.redis, DB: st.db, Ring: st.ring, BeaconHosts: beaconHosts, Log: log})
 	return []part{worker.Run, recorder.Run}, nil
 }

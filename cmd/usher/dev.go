@@ -108,7 +108,7 @@ func (c devCommand) Run(ctx context.Context, p process, command *kong.Context) (
 	if err := os.MkdirAll(mail.MailDir, 0o700); err != nil {
 		return fmt.Errorf("make the mail folder: %w", err)
 	}
-	jobs, err := work(st, log, mail.config(), office)
+	jobs, err := work(st, log, mail.config(), office, c.BeaconHosts)
 	if err != nil {
 		return err
 	}

@@ -31,13 +31,20 @@ type edge struct {
 	AllowedOrigins    []string       `placeholder:"ORIGIN,…" help:"Web origins besides a host's own that may open WebSockets."`
 	RedisWaitReplicas int            `default:"0" placeholder:"N" help:"How many Redis replicas must know of a place before it is given; with fewer, joining answers 503."`
 	DrainRate         int            `default:"2000" placeholder:"N" help:"How many waiting visitors a second are asked to come back elsewhere when this process ends."`
+	beaconFlag
 	configFlag
+}
+
+// beaconFlag says where rooms may have a public beacon from, for all processes alike.
+type beaconFlag struct {
+	BeaconHosts []string `default:"api.drand.sh,api2.drand.sh,api3.drand.sh,drand.cloudflare.com" placeholder:"HOST,…" help:"Hosts whose drand chains a room's beacon_url may name; no others are asked."`
 }
 
 type gatewayCommand struct {
 	Listen      string     `default:":8080" help:"Where the public comes in."`
 	AdminListen string     `default:"127.0.0.1:9090" help:"Metrics, health, readiness and profiles."`
 	BookingURL  []*url.URL `default:"http://127.0.0.1:8081" secret:"url" help:"Where usher booking listens; repeated or with commas for several."`
+	RecordsDir  string     `placeholder:"DIR" help:"In a site without Postgres, where this gateway keeps what must outlast Redis: one gateway of the site, and always the same folder."`
 	edge
 	redisFlag
 	keysFlag
@@ -72,10 +79,21 @@ func (c gatewayCommand) Run(ctx context.Context, p process, command *kong.Contex
 	if err != nil {
 		return err
 	}
+	var behind []part
+	if c.RecordsDir != "" {
+		folder, err := queue.OpenFolder(c.RecordsDir)
+		if err != nil {
+			return err
+		}
+		defer folder.Close()
+		behind = append(behind, queue.NewRecorder(queue.RecorderConfig{
+			Redis: st.redis, Folder: folder, Ring: st.ring, BeaconHosts: c.BeaconHosts, Log: log,
+		}).Run)
+	}
 	log.Info("gateway starts", "version", version, effective(command))
 	return runStages(ctx, deploy,
 		[]part{serving(public, g.server.Handler(), log, g.server.Drain, deploy)},
-		[]part{g.hall.Run, g.server.Run, g.makeRooms, st.followKeys(c.KeysFile, log), admin(private, g.server.Ready, log)},
+		append(behind, g.hall.Run, g.server.Run, g.makeRooms, st.followKeys(c.KeysFile, log), admin(private, g.server.Ready, log)),
 	)
 }
 
@@ -107,7 +125,7 @@ func (e edge) build(st *stores, log *slog.Logger, bookingURLs []*url.URL) (*buil
 	// The hall is made before the gateway that measures the origins.
 	var built atomic.Pointer[gateway.Server]
 	hall, err := queue.NewHall(queue.Config{
-		Redis: st.redis, Ring: st.ring, Log: log, WaitReplicas: e.RedisWaitReplicas,
+		Redis: st.redis, Ring: st.ring, Log: log, WaitReplicas: e.RedisWaitReplicas, BeaconHosts: e.BeaconHosts,
 		OriginStatus: func(name string) queue.OriginStatus {
 			if server := built.Load(); server != nil {
 				return server.OriginStatus(name)
