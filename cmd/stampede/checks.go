@@ -50,10 +50,14 @@ const settling = 1500 * time.Millisecond
 
 // Judge runs every check.
 func Judge(h *History) []Finding {
-	return []Finding{
+	findings := []Finding{
 		checkOrder(h), checkPositions(h), checkNumbers(h), checkFrontier(h), checkCapacity(h), checkOccupancy(h), checkPace(h), checkMoving(h),
 		checkDraw(h), checkSessions(h), checkSeats(h), checkTickets(h), checkNobodyLost(h), checkContract(h),
 	}
+	if h.Siege != nil {
+		findings = append(findings, JudgeSiege(h)...)
+	}
+	return findings
 }
 
 // rank is the last rank that the fan was told, or −1.
@@ -257,6 +261,9 @@ func checkNobodyLost(h *History) Finding {
 	f := Finding{Check: "nobody who waited was lost", Verdict: Held}
 	waiting := 0
 	for _, fan := range h.Fans {
+		if fan.Part == Bot {
+			continue // its loss is nobody's
+		}
 		switch fan.Outcome {
 		case Lost, Lapsed, "":
 			f.breach("fan %d (%s) %s: %s", fan.ID, fan.Part, fan.Outcome, fan.Why)

@@ -11,5 +11,8 @@
 // as a lost visitor unless the fan's own part was to go. The whole run ends by --duration; fans still in line then are
 // reported as still waiting, which alone breaks nothing. Sockets are bounded by 20,000 descriptors a process.
 //
+// With --bots the sale is besieged (bots.go): floods with fresh cookies, headless scripts that want hundreds of places,
+// replays. What bots get is used as fans use it, so that the report tells their share of the places and of the seats.
+//
 // Exit status: 0 all held, 1 an invariant is broken, 2 bad usage or nobody to rehearse with.
 package main

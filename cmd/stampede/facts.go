@@ -19,6 +19,7 @@ type History struct {
 	Areas       map[string]int // capacities of the standing areas, by name
 	Draw        *Draw          // what GET …/draw revealed, nil without a draw
 	Retries     map[string]int
+	Siege       *Siege // nil without bots
 }
 
 // A Part is what a fan was cast to do.
@@ -32,6 +33,7 @@ const (
 	Slow     Part = "slow"     // reads its socket late, thinks long
 	Blinker  Part = "blinker"  // lets its call run out once, then returns
 	Windower Part = "windower" // holds seats, gives them back and goes
+	Bot      Part = "bot"      // a place that a bot got: it waits and buys like a fan
 )
 
 // An Outcome is how a fan's day ended.

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -25,12 +26,13 @@ type options struct {
 	Room        string        `required:"" help:"The waiting room."`
 	Event       string        `placeholder:"SLUG" help:"The event to buy from (default: the event of the room's name; without one fans only take passes and give them back)."`
 	Fans        int           `default:"2000" help:"How many fans come. Each needs a socket while it waits and two while it shops; a process may open 20,000."`
-	Arrive      time.Duration `default:"5s" help:"The time over which they arrive."`
+	Arrive      time.Duration `help:"The time over which they arrive (default: 5s; with --bots 20 ms a fan, for all compute their proofs on this machine)."`
 	Seats       int           `default:"2" help:"Seats that each fan wants."`
 	Duration    time.Duration `default:"10m" help:"When the rehearsal ends, whoever still waits. Who is inside then may finish."`
 	Seed        uint64        `help:"Casts parts, tastes and pauses; the same seed gives the same crowd (default: random, printed)."`
 	Pace        int           `placeholder:"N" help:"Set the room's pace to N calls a minute first (default: as it is)."`
 	Capacity    int           `placeholder:"N" help:"Set the room's capacity to N first (default: as it is)."`
+	Bots        bool          `help:"Besiege the sale: for each 2,000 fans 50 addresses that send 200 requests a second, 20 headless scripts that want 500 places each, and replays of proofs and places. The room asks everyone for a proof meanwhile (challenge: always). Needs gateways on loopback."`
 	DrawIn      time.Duration `placeholder:"TIME" help:"Reset the room first and open it after TIME with a draw: who arrives before is in the lobby. Ends every place that the room holds."`
 	Report      string        `placeholder:"FILE" help:"Write a report: FILE.json or FILE.html."`
 }
@@ -42,7 +44,10 @@ var (
 	errUsage = errors.New("usage")
 )
 
-const maxDescriptors = 20_000
+const (
+	maxDescriptors = 20_000
+	proofTime      = 20 * time.Millisecond // what a fan's proof costs one processor, and some
+)
 
 var slug = regexp.MustCompile(`^[a-z0-9-]{1,40}$`)
 
@@ -105,6 +110,12 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if err != nil {
 		return fmt.Errorf("%w: %w", errUsage, err)
 	}
+	if o.Bots && o.Arrive == 0 {
+		o.Arrive = time.Duration(o.Fans) * proofTime
+	}
+	if o.Arrive == 0 {
+		o.Arrive = 5 * time.Second
+	}
 	if o.Seed == 0 {
 		o.Seed = rand.Uint64()
 	}
@@ -133,7 +144,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 // prepare reads the room and the event, and changes the room as far as the flags ask for it.
 func prepare(ctx context.Context, o options) (*rehearsal, error) {
 	r := &rehearsal{
-		room: o.Room, operatorKey: o.OperatorKey, seats: o.Seats, retries: &tally{n: map[string]int{}}, shelves: map[string]*Shelf{},
+		room: o.Room, operatorKey: o.OperatorKey, seats: o.Seats, retries: &tally{n: map[string]int{}}, refused: &tally{n: map[string]int{}}, shelves: map[string]*Shelf{},
 		firstAddress: rand.New(rand.NewPCG(o.Seed, 1)).Uint32() % (200 << 16),
 	}
 	for _, b := range o.Base {
@@ -144,6 +155,9 @@ func prepare(ctx context.Context, o options) (*rehearsal, error) {
 		r.gateways = append(r.gateways, u)
 	}
 	r.local = onLoopback(ctx, r.gateways)
+	if o.Bots && (!r.local || slices.ContainsFunc(r.gateways, func(g *url.URL) bool { return g.Scheme != "http" })) {
+		return nil, fmt.Errorf("%w: --bots needs gateways on loopback by http, where each bot has an address of its own", errUsage)
+	}
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	c := newClient(r.gateways, nil, true, r.retries)
@@ -169,6 +183,7 @@ func prepare(ctx context.Context, o options) (*rehearsal, error) {
 		return nil, err
 	}
 	r.presenceTTL = seconds(live.PresenceTTL)
+	r.challenge = live.Challenge
 	r.callTTLs.Store(int64(seconds(live.CallTTL)))
 	var err error
 	if r.keys, err = fetchKeys(ctx, c); err != nil {

@@ -24,7 +24,7 @@ func TestBadUsageSaysAllThatIsWrong(t *testing.T) {
 		mention []string
 	}{
 		{"nothing given", nil, []string{"--base"}},
-		{"unknown flag", append(slices.Clone(ok), "--bots", "5"), []string{"--bots"}},
+		{"unknown flag", append(slices.Clone(ok), "--robots", "5"), []string{"--robots"}},
 		{"an argument too much", append(slices.Clone(ok), "arena"), []string{"arena"}},
 		{"all faults at once", []string{
 			"--base", "ftp://x", "--operator-key", "k", "--room", "A room", "--fans", "0", "--seats=-1", "--report", "x.pdf", "--pace=-1",

@@ -31,6 +31,8 @@ type rehearsal struct {
 	presenceTTL  time.Duration
 	keys         *keySet
 	retries      *tally
+	refused      *tally // what fans met of 429 and 5xx
+	challenge    string // when the room asks for challenges by itself
 
 	callTTLs atomic.Int64 // nanoseconds, of the latest sample
 
@@ -107,6 +109,16 @@ func (r *rehearsal) crowd(ctx context.Context, o options, progress io.Writer) (*
 			h.Areas[a.Name] += a.Capacity
 		}
 	}
+	var besiegers *siege
+	if o.Bots {
+		besiegers = newSiege(r, o.Fans)
+		h.Siege = &besiegers.seen
+		fmt.Fprintf(progress, "before the bots: %d fans from one address, then joins to compare with\n", o.Fans/campusPer)
+		if err := besiegers.before(ctx, o); err != nil {
+			return h, err
+		}
+		h.Started = time.Now()
+	}
 	line, stop := context.WithTimeout(ctx, o.Duration)
 	defer stop()
 	inside, stopInside := context.WithTimeout(ctx, o.Duration+paidWithin+30*time.Second)
@@ -119,6 +131,13 @@ func (r *rehearsal) crowd(ctx context.Context, o options, progress io.Writer) (*
 	var observing errgroup.Group
 	observing.Go(func() error { return watch.run(watching) })
 
+	raid, endRaid := context.WithCancel(line)
+	defer endRaid()
+	var raided sync.WaitGroup
+	if besiegers != nil {
+		raided.Go(func() { besiegers.run(raid, inside, o.Seed) })
+	}
+
 	var ended atomic.Int64
 	var fans sync.WaitGroup
 	for i := range o.Fans {
@@ -126,7 +145,7 @@ func (r *rehearsal) crowd(ctx context.Context, o options, progress io.Writer) (*
 		fan := &Fan{ID: i, Part: cast(rng, r.presenceTTL, r.callTTL(), o.Duration)}
 		h.Fans = append(h.Fans, fan)
 		c := newClient(r.gateways, r.address(i), rng.IntN(5) == 0, r.retries)
-		c.turn = i
+		c.turn, c.refused = i, r.refused
 		v := &visit{rehearsal: r, fan: fan, c: c, rng: rng, path: "/api/v1/rooms/" + r.room}
 		v.arrives = v.between(0, o.Arrive)
 		fans.Go(func() {
@@ -149,6 +168,15 @@ func (r *rehearsal) crowd(ctx context.Context, o options, progress io.Writer) (*
 		}
 	}
 	h.Ended = time.Now()
+	endRaid()
+	raided.Wait()
+	if besiegers != nil {
+		h.Fans = append(h.Fans, besiegers.bots...)
+		besiegers.seen.HonestRefusals = r.refused.n
+		if err := besiegers.guard(ctx, r.challenge); err != nil {
+			return h, err
+		}
+	}
 	pause(ctx, settling)
 	stopWatching()
 	err := observing.Wait()

@@ -56,7 +56,7 @@ const maxMoments = 600
 
 func newReport(h *History, findings []Finding, o options) *report {
 	r := &report{
-		Room: h.Room, Event: h.Event, Gateways: h.Gateways, Seed: o.Seed, Fans: len(h.Fans), Started: h.Started.UTC(),
+		Room: h.Room, Event: h.Event, Gateways: h.Gateways, Seed: o.Seed, Started: h.Started.UTC(),
 		Seconds: h.Ended.Sub(h.Started).Seconds(), Held: true, Findings: findings, Retries: h.Retries,
 		Outcomes: map[string]int{}, Parts: map[string]int{}, Latencies: latencies(h),
 	}
@@ -66,6 +66,9 @@ func newReport(h *History, findings []Finding, o options) *report {
 	for _, f := range h.Fans {
 		r.Outcomes[cmp.Or(string(f.Outcome), "none")]++
 		r.Parts[string(f.Part)]++
+		if f.Part != Bot {
+			r.Fans++
+		}
 	}
 	every := len(h.Samples)/maxMoments + 1
 	for i := 0; i < len(h.Samples); i += every {

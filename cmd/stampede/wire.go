@@ -103,6 +103,7 @@ type (
 		Now           time.Time `json:"now"`      // beyond the contract
 		CallTTL       float64   `json:"call_ttl_s"`
 		PresenceTTL   float64   `json:"presence_ttl_s"`
+		Challenge     string    `json:"challenge"` // beyond the contract
 	}
 )
 
@@ -112,6 +113,7 @@ type refusal struct {
 	Code        string          `json:"code"`
 	Detail      string          `json:"detail"`
 	Alternative json.RawMessage `json:"alternative"`
+	Challenge   json.RawMessage `json:"challenge"`
 	retryAfter  time.Duration
 	requestID   string
 }
@@ -144,6 +146,7 @@ type client struct {
 	local    net.Addr // nil: the system's choice
 	app      bool     // sends tokens in headers and has neither cookies nor an Origin
 	retries  *tally
+	refused  *tally // 429s and 5xxs by status; nil: not counted
 
 	turn   int // the gateway of the next request, counted up at each reconnect
 	http   *http.Client
@@ -241,6 +244,7 @@ func (c *client) call(ctx context.Context, method, path string, in, out any, hea
 		if s, err := strconv.Atoi(resp.Header.Get("Retry-After")); err == nil {
 			r.retryAfter = time.Duration(s) * time.Second
 		}
+		c.countRefusal(r.Status)
 		return t, resp.StatusCode, r
 	}
 	if out != nil {
@@ -249,6 +253,13 @@ func (c *client) call(ctx context.Context, method, path string, in, out any, hea
 		}
 	}
 	return t, resp.StatusCode, nil
+}
+
+// countRefusal counts what an honest visitor should never meet.
+func (c *client) countRefusal(status int) {
+	if c.refused != nil && (status == http.StatusTooManyRequests || status >= http.StatusInternalServerError) {
+		c.refused.add("answers", strconv.Itoa(status))
+	}
 }
 
 // insist is call, repeated where a person would: too fast, momentarily away, connection lost. The Timing is of the

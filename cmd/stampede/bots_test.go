@@ -1,0 +1,96 @@
+package main
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"strings"
+	"testing"
+	"time"
+)
+
+// besieged is a good history of enough fans, beside bots that got little.
+func besieged() *History {
+	h := goodHistory()
+	h.Siege = &Siege{Flooders: 50, Scripts: 20, Replayers: 5, Sent: 1000, Answers: map[string]int{"403": 900, "429": 100}, Replayed: 100, Campus: 300, CampusIn: 300}
+	for i := range 1000 {
+		h.Fans = append(h.Fans, &Fan{
+			ID: 10 + i, Part: Plain, Joined: true, Outcome: Bought, Join: Timing{noon, 10 * time.Millisecond},
+			Order: &Order{State: "paid", Seats: []int{100 + i}},
+		})
+		h.Siege.Quiet = append(h.Siege.Quiet, 6*time.Millisecond)
+	}
+	h.bots(5)
+	return h
+}
+
+// bots adds so many places of bots, all of which bought two seats.
+func (h *History) bots(n int) {
+	for range n {
+		h.Fans = append(h.Fans, &Fan{ID: -1, Part: Bot, Joined: true, Outcome: Bought, Order: &Order{State: "paid", Seats: []int{1, 2}}})
+	}
+}
+
+func TestASiegeThatBringsBotsNothingHolds(t *testing.T) {
+	t.Parallel()
+	for _, f := range JudgeSiege(besieged()) {
+		if f.Verdict != Held {
+			t.Errorf("%s: %s (%s) %v", f.Check, f.Verdict, f.Figure, f.Breaches)
+		}
+	}
+}
+
+func TestWhatASiegeBringsBotsIsFound(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		check   func(*History) Finding
+		tamper  func(h *History)
+		verdict Verdict
+	}{
+		"bots get two percent of the places":         {checkBotPlaces, func(h *History) { h.bots(20) }, Broken},
+		"bots get two percent of the seats":          {checkBotSeats, func(h *History) { h.bots(8) }, Broken},
+		"a fan is told that it was too fast":         {checkHonestAnswers, func(h *History) { h.Siege.HonestRefusals = map[string]int{"answers: 429": 1} }, Broken},
+		"a join takes twice its time":                {checkHonestJoins, func(h *History) { slower(h, 12*time.Millisecond) }, Broken},
+		"a proof is good twice":                      {checkReplays, func(h *History) { h.Siege.Gained = 1 }, Broken},
+		"a campus is taken for a bot":                {checkCampus, func(h *History) { h.Siege.CampusIn = 290 }, Broken},
+		"a bot's loss is nobody's":                   {checkNobodyLost, func(h *History) { h.Fans = append(h.Fans, &Fan{Part: Bot, Outcome: Lost}) }, Held},
+		"few fans tell nothing of shares":            {checkBotPlaces, func(h *History) { h.Fans = h.Fans[:900] }, NotJudged},
+		"few joins tell nothing of percentiles":      {checkHonestJoins, func(h *History) { h.Fans = h.Fans[:900] }, NotJudged},
+		"without a replay there is nothing to judge": {checkReplays, func(h *History) { h.Siege.Replayed = 0 }, NotJudged},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := besieged()
+			test.tamper(h)
+			if f := test.check(h); f.Verdict != test.verdict {
+				t.Errorf("%s: %s %v, want %s", f.Check, f.Verdict, f.Breaches, test.verdict)
+			}
+		})
+	}
+}
+
+// slower makes every twentieth join take that long.
+func slower(h *History, took time.Duration) {
+	for i, f := range h.Fans {
+		if i%20 == 0 {
+			f.Join.Took = took
+		}
+	}
+}
+
+// The answer is that of ALTCHA's own JavaScript library (altcha-lib 2.8.0) to the same challenge.
+func TestAProofIsWhatALTCHAMakesOfIt(t *testing.T) {
+	t.Parallel()
+	const parameters = `{"algorithm":"PBKDF2/SHA-256","cost":10,"keyLength":32,"keyPrefix":"00","nonce":"000102030405060708090a0b0c0d0e0f","salt":"0f0e0d0c0b0a09080706050403020100"}`
+	answer, err := solve(t.Context(), json.RawMessage(`{"provider":"altcha","parameters":`+parameters+`,"signature":"5e"}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := base64.StdEncoding.DecodeString(answer)
+	want := `{"challenge":{"parameters":` + parameters + `,"signature":"5e"},"solution":{"counter":156,"derivedKey":"00638d856e12af3ecde997b3a1e9c4de077f10524f934c7311fd4264b6ae3731"}}`
+	if err != nil || string(raw) != want {
+		t.Errorf("answered %s (%v), want %s", raw, err, want)
+	}
+	if _, err := solve(t.Context(), json.RawMessage(`{"provider":"turnstile","site_key":"k"}`)); err == nil || !strings.Contains(err.Error(), "turnstile") {
+		t.Errorf("a challenge for people: %v", err)
+	}
+}
