@@ -102,6 +102,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	g.Go(func() error { return runJobs(ctx, client) })
 	g.Go(func() error { return w.sweep(ctx, sweepEvery, w.s.expireOverdue, "end overdue orders") })
 	g.Go(func() error { return w.sweep(ctx, reconcileEvery, w.s.reconcileAll, "compare seat maps") })
+	g.Go(func() error { return w.sweep(ctx, stockEvery, w.s.tellStock, "tell the stock") })
 	return g.Wait()
 }
 
