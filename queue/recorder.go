@@ -56,6 +56,9 @@ type Recorder struct {
 	record durableRecord
 	// beacons are the draws that wait for one.
 	beacons *beacons
+	// soldOut are the rooms of whose stock booking speaks, as of stockAt.
+	soldOut map[string]bool
+	stockAt time.Time
 	rooms   map[string]*recorded // all rooms ever seen; nil before the record was read
 }
 
@@ -126,6 +129,9 @@ func (r *Recorder) step(ctx context.Context) error {
 		}
 	}
 	var faults []error
+	if err := r.lookAtStock(ctx); err != nil {
+		faults = append(faults, err)
+	}
 	for _, name := range slices.Sorted(maps.Keys(r.rooms)) {
 		if err := r.room(ctx, name, r.rooms[name]); err != nil {
 			faults = append(faults, fmt.Errorf("room %s: %w", name, err))
@@ -221,6 +227,9 @@ func (r *Recorder) room(ctx context.Context, name string, known *recorded) error
 		if err := r.draw(ctx, name, state); err != nil {
 			return err
 		}
+	}
+	if err := r.stock(ctx, name, state); err != nil {
+		return err
 	}
 	if err := r.entries(ctx, name, state, entriesCmd.Val()); err != nil {
 		return err
@@ -386,7 +395,8 @@ func (r *Recorder) checkpoint(ctx context.Context, name string, state map[string
 	return nil
 }
 
-// releases ends the sessions whose orders are paid.
+// releases ends the sessions whose orders are paid: their room in the shop is free, and
+// after a while their passes are refused.
 func (r *Recorder) releases(ctx context.Context) error {
 	entries, err := r.cfg.Redis.XRangeN(ctx, releasesKey, "-", "+", changesAtOnce).Result()
 	if err != nil {
@@ -396,7 +406,7 @@ func (r *Recorder) releases(ctx context.Context) error {
 		room, _ := e.Values["room"].(string)
 		session, _ := e.Values["session"].(string)
 		if slug.MatchString(room) {
-			if err := releaseScript.Run(ctx, r.cfg.Redis, keysOf(room), r.now(), session).Err(); err != nil {
+			if err := r.release(ctx, room, session); err != nil {
 				return fmt.Errorf("release a session: %w", err)
 			}
 		}
@@ -405,4 +415,19 @@ func (r *Recorder) releases(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+func (r *Recorder) release(ctx context.Context, room, session string) error {
+	expires := r.roomNow().Add(maxTTL * time.Second) // of a session that the store has lost
+	till, err := r.cfg.Redis.ZScore(ctx, keyOf(room, "sessions"), session).Result()
+	switch {
+	case err == nil:
+		expires = time.UnixMilli(int64(till))
+	case !errors.Is(err, redis.Nil):
+		return err
+	}
+	if err := endSession(ctx, r.cfg.Redis, session, expires, afterOrder); err != nil {
+		return err
+	}
+	return releaseScript.Run(ctx, r.cfg.Redis, keysOf(room), r.now(), session).Err()
 }
