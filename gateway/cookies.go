@@ -1,7 +1,9 @@
 package gateway
 
 import (
+	"iter"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
@@ -43,14 +45,20 @@ func isOperatorCookie(name string) bool {
 	return strings.TrimPrefix(strings.ToLower(name), strings.ToLower(hostOnly)) == "usher-operator"
 }
 
+// setCookie is http.SetCookie for names and values of ours, in which there is nothing to
+// quote: every join sets one.
 func setCookie(w http.ResponseWriter, name, value string, life time.Duration, secure bool) {
-	c := &http.Cookie{Name: name, Value: value, Path: "/", HttpOnly: true, Secure: secure, SameSite: http.SameSiteLaxMode}
-	if life > 0 {
-		c.MaxAge = int(life / time.Second)
-	} else {
-		c.MaxAge = -1
+	b := make([]byte, 0, 400)
+	b = append(append(append(b, name...), '='), value...)
+	b = append(b, "; Path=/; Max-Age="...)
+	b = strconv.AppendInt(b, int64(max(0, life)/time.Second), 10)
+	b = append(b, "; HttpOnly"...)
+	if secure {
+		b = append(b, "; Secure"...)
 	}
-	http.SetCookie(w, c)
+	b = append(b, "; SameSite=Lax"...)
+	h := w.Header()
+	h["Set-Cookie"] = append(h["Set-Cookie"], string(b))
 }
 
 func setPlaceCookie(w http.ResponseWriter, room, token string, secure bool) {
@@ -79,16 +87,31 @@ func (s *Server) place(r *http.Request, room string) (t queue.Token, byToken, ok
 		}
 	}
 	for _, secure := range []bool{true, false} {
-		for i, c := range r.CookiesNamed(placeCookieName(room, secure)) {
-			if i == pass.SameNamed {
+		tried := 0
+		for value := range cookiesNamed(r.Header, placeCookieName(room, secure)) {
+			if tried++; tried > pass.SameNamed {
 				break
 			}
-			if t, ok = s.openPlace(c.Value, room); ok {
+			if t, ok = s.openPlace(value, room); ok {
 				return t, false, true
 			}
 		}
 	}
 	return queue.Token{}, false, false
+}
+
+// cookiesNamed are the values of the cookies with a name, as they were sent: what of them
+// is ours its signature tells.
+func cookiesNamed(h http.Header, name string) iter.Seq[string] {
+	return func(yield func(value string) bool) {
+		for _, line := range h["Cookie"] {
+			for pair := range strings.SplitSeq(line, ";") {
+				if sent, value, _ := strings.Cut(pair, "="); strings.TrimSpace(sent) == name && !yield(strings.TrimSpace(value)) {
+					return
+				}
+			}
+		}
+	}
 }
 
 func (s *Server) openPlace(sealed, room string) (queue.Token, bool) {

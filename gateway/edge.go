@@ -393,12 +393,25 @@ func unharden(h http.Header) {
 // harden sets what holds for every answer of Usher's own; pages set stricter and
 // wider policies themselves.
 func harden(h http.Header, secure bool) {
-	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("X-Frame-Options", "DENY")
-	h.Set("Referrer-Policy", "same-origin")
-	h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
-	h.Set("Cross-Origin-Resource-Policy", "same-origin")
+	for i := range hardening {
+		h[hardening[i].name] = hardening[i].value
+	}
 	if secure {
-		h.Set("Strict-Transport-Security", "max-age=31536000")
+		h["Strict-Transport-Security"] = strictTransport
 	}
 }
+
+// What harden sets: canonical names, and values that all answers share.
+var (
+	hardening = [...]struct {
+		name  string
+		value []string
+	}{
+		{"X-Content-Type-Options", []string{"nosniff"}},
+		{"X-Frame-Options", []string{"DENY"}},
+		{"Referrer-Policy", []string{"same-origin"}},
+		{"Content-Security-Policy", []string{"default-src 'none'; frame-ancestors 'none'"}},
+		{"Cross-Origin-Resource-Policy", []string{"same-origin"}},
+	}
+	strictTransport = []string{"max-age=31536000"}
+)

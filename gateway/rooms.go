@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/gin-gonic/gin"
@@ -196,9 +197,7 @@ func (s *Server) postPlaces(w http.ResponseWriter, r *http.Request, v *visit, li
 		problem.Write(w, r, refused)
 		return
 	}
-	document := appendPlace(make([]byte, 0, 1024), &answer.Place)
-	document = append(append(document[:len(document)-1], `,"token":"`...), answer.Token...) // of URL-safe characters
-	writeBody(w, status, append(document, `"}`...))
+	writePlace(w, status, &answer.Place, answer.Token)
 }
 
 func (s *Server) getPlace(w http.ResponseWriter, r *http.Request, v *visit, line *queue.Line, t queue.Token) {
@@ -211,8 +210,8 @@ func (s *Server) getPlace(w http.ResponseWriter, r *http.Request, v *visit, line
 		problem.Write(w, r, refused)
 		return
 	}
-	w.Header().Set("Retry-After", strconv.Itoa(askAgain(again, presence(line))))
-	writeBody(w, http.StatusOK, appendPlace(make([]byte, 0, 1024), &p))
+	w.Header()["Retry-After"] = []string{strconv.Itoa(askAgain(again, presence(line)))}
+	writePlace(w, http.StatusOK, &p, "")
 }
 
 // askAgain is a poll's pause in whole seconds, spread by a quarter, under half the
@@ -242,7 +241,7 @@ func (s *Server) postReturn(w http.ResponseWriter, r *http.Request, v *visit, li
 		problem.Write(w, r, refused)
 		return
 	}
-	writeBody(w, http.StatusOK, appendPlace(make([]byte, 0, 1024), &p))
+	writePlace(w, http.StatusOK, &p, "")
 }
 
 func (s *Server) postExtend(w http.ResponseWriter, r *http.Request, v *visit, line *queue.Line, t queue.Token) {
@@ -251,7 +250,7 @@ func (s *Server) postExtend(w http.ResponseWriter, r *http.Request, v *visit, li
 		problem.Write(w, r, s.refusal(r, "extend a call", err))
 		return
 	}
-	writeBody(w, http.StatusOK, appendPlace(make([]byte, 0, 1024), &p))
+	writePlace(w, http.StatusOK, &p, "")
 }
 
 func (s *Server) getReceipt(w http.ResponseWriter, r *http.Request, _ *visit, line *queue.Line, t queue.Token) {
@@ -330,11 +329,41 @@ func writeJSON(w http.ResponseWriter, status int, v any) {
 	writeBody(w, status, body)
 }
 
+// placeSpace is memory to write places in.
+var placeSpace = sync.Pool{New: func() any {
+	b := make([]byte, 0, 1024)
+	return &b
+}}
+
+// writePlace answers with the document of a place, and its token unless that is empty.
+func writePlace(w http.ResponseWriter, status int, p *queue.Place, token string) {
+	space := placeSpace.Get().(*[]byte)
+	document := appendPlace((*space)[:0], p)
+	if token != "" {
+		document = append(append(document[:len(document)-1], `,"token":"`...), token...) // of URL-safe characters
+		document = append(document, `"}`...)
+	}
+	writeBody(w, status, document)
+	*space = document
+	placeSpace.Put(space)
+}
+
+// Fields that all JSON answers share.
+var (
+	jsonType = []string{"application/json"}
+	noStore  = []string{"no-store"}
+)
+
+// writeBody does not keep body.
 func writeBody(w http.ResponseWriter, status int, body []byte) {
 	h := w.Header()
-	h.Set("Content-Type", "application/json")
-	h.Set("Content-Length", strconv.Itoa(len(body)))
-	h.Set("Cache-Control", "no-store")
+	h["Content-Type"], h["Cache-Control"] = jsonType, noStore
+	if len(body) > shortBody {
+		h["Content-Length"] = []string{strconv.Itoa(len(body))}
+	}
 	w.WriteHeader(status)
 	_, _ = w.Write(body) // the client may be gone
 }
+
+// shortBody is a length that net/http finds out and says by itself.
+const shortBody = 2000

@@ -251,31 +251,31 @@ func (v *View) place(t Token, state State, until time.Time) Place {
 	if t.Epoch != v.epoch || !v.ranked() && !v.Bypass() {
 		return p
 	}
-	rank := v.rank(t.Number)
+	rank, figures := v.rank(t.Number), new(struct{ rank, ahead, position uint64 })
 	if v.ranked() {
-		p.Rank = &rank
+		figures.rank = rank
+		p.Rank = &figures.rank
 		p.Progress = progress(v.frontier, t.Frontier, rank)
 	}
-	switch state {
+	switch ends := until; state { // until itself stays off the heap where nobody asks for it
 	case Called:
 		p.Progress = 1
 		if !until.IsZero() {
-			p.CallExpiresAt = &until
+			p.CallExpiresAt = &ends
 		}
 	case Admitted:
 		p.Progress = 1
-		p.PassExpiresAt = &until
+		p.PassExpiresAt = &ends
 	case Waiting:
 		if v.quiet() && rank >= v.countedNext {
 			return p // joined in the quiet time: its position is not known yet
 		}
-		ahead := uint64(0)
 		if rank >= v.frontier {
-			ahead = v.ahead(rank)
+			figures.ahead = v.ahead(rank)
 		}
-		position := ahead + 1
-		p.Ahead, p.Position = &ahead, &position
-		p.ETA, p.ETAReason = v.eta(ahead)
+		figures.position = figures.ahead + 1
+		p.Ahead, p.Position = &figures.ahead, &figures.position
+		p.ETA, p.ETAReason = v.eta(figures.ahead)
 	}
 	return p
 }

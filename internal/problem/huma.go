@@ -11,17 +11,31 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 )
 
-type requestIDKey struct{}
+// identified is a context that knows its request's id. It finds itself by its key, since
+// a value of its own would be one more piece of memory for each request.
+type identified struct {
+	context.Context
+	id string
+}
+
+type identifiedKey struct{}
+
+func (c *identified) Value(key any) any {
+	if _, itself := key.(identifiedKey); itself {
+		return c
+	}
+	return c.Context.Value(key)
+}
 
 // WithRequestID puts the request's id where Huma's documents find it.
-func WithRequestID(ctx context.Context, id string) context.Context {
-	return context.WithValue(ctx, requestIDKey{}, id)
-}
+func WithRequestID(ctx context.Context, id string) context.Context { return &identified{ctx, id} }
 
 // RequestIDFrom returns the request's id, or "" outside a request.
 func RequestIDFrom(ctx context.Context) string {
-	id, _ := ctx.Value(requestIDKey{}).(string)
-	return id
+	if c, ok := ctx.Value(identifiedKey{}).(*identified); ok {
+		return c.id
+	}
+	return ""
 }
 
 // codes are the codes of the problems that huma itself raises.

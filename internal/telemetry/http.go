@@ -3,7 +3,9 @@ package telemetry
 import (
 	"bufio"
 	"context"
+	"encoding/binary"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/pprof"
@@ -23,12 +25,21 @@ func RequestID(trust func(*http.Request) bool, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		id := r.Header.Get(problem.RequestIDHeader)
 		if !sane(id) || trust == nil || !trust(r) {
-			id = uuid.Must(uuid.NewV7()).String()
+			id = freshID(time.Now())
 		}
-		r.Header.Set(problem.RequestIDHeader, id)
-		w.Header().Set(problem.RequestIDHeader, id)
+		field := []string{id} // of both headers: who changes one sets a field of its own
+		r.Header[problem.RequestIDHeader], w.Header()[problem.RequestIDHeader] = field, field
 		next.ServeHTTP(w, r.WithContext(problem.WithRequestID(r.Context(), id)))
 	})
+}
+
+// freshID is a UUIDv7. It has to be unlike all others, not secret, and so is made without
+// asking the system for each request's random bits.
+func freshID(now time.Time) string {
+	var id uuid.UUID
+	binary.BigEndian.PutUint64(id[:8], uint64(now.UnixMilli())<<16|7<<12|rand.Uint64N(1<<12))
+	binary.BigEndian.PutUint64(id[8:], 2<<62|rand.Uint64N(1<<62))
+	return id.String()
 }
 
 // sane bounds an id and keeps control characters out of logs.
