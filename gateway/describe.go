@@ -55,6 +55,7 @@ func (s *Server) routes() error {
 	e.GET("/rooms/:room", s.getPage)
 	e.POST("/rooms/:room/join", s.room(s.pageJoin))
 	e.POST("/rooms/:room/return", s.room(s.pageReturn))
+	e.POST("/rooms/:room/extend", s.room(s.pageExtend))
 	e.POST("/rooms/:room/enter", s.room(s.pageEnter))
 	// The waiting page may stand on a foreign host, where only /rooms is ours.
 	e.GET("/rooms/_/*file", func(c *gin.Context) {

@@ -156,6 +156,13 @@ func TestWaitingPages(t *testing.T) {
 	if p := page(); p.State != "called" || p.CallExpiresAt == nil {
 		t.Errorf("called: %+v", p)
 	}
+	if p := page(); !p.Extendable {
+		t.Errorf("a call cannot be lengthened: %+v", p)
+	}
+	fan.want(303, "", "POST", "/rooms/gala/extend", to, form...)
+	if p := decode[WaitingPage](t, fan.want(409, "", "POST", "/rooms/gala/extend", to, form...)); p.Problem == "" || p.Extendable || p.State != "called" {
+		t.Errorf("lengthened twice: %+v", p)
+	}
 	entered := fan.want(303, "", "POST", "/rooms/gala/enter", to, form...)
 	if entered.header.Get("Location") != "/events/gala?x=1" || !strings.Contains(entered.header.Get("Set-Cookie"), "usher-pass-gala=") {
 		t.Errorf("entered to %v", entered.header)

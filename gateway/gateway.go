@@ -81,6 +81,7 @@ type WaitingPage struct {
 	Progress                           float64
 	EtaLow, EtaHigh                    *int
 	OpensAt, CallExpiresAt             *time.Time
+	Extendable                         bool // the call can be lengthened, once
 	ReturnTo                           string
 	Refresh                            int
 	Problem                            string

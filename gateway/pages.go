@@ -32,7 +32,7 @@ func (s *Server) getPage(c *gin.Context) {
 	s.draw(w, r, status, page)
 }
 
-// pageJoin, pageReturn and pageEnter are the buttons of the page without JavaScript.
+// pageJoin, pageReturn, pageExtend and pageEnter are the buttons of the page without JavaScript.
 func (s *Server) pageJoin(w http.ResponseWriter, r *http.Request, v *visit, line *queue.Line) {
 	if _, _, refused := s.joinOrKeep(w, r, v, line, r.PostFormValue("invite")); refused != nil {
 		s.drawRefusal(w, r, v, line, refused)
@@ -45,6 +45,16 @@ func (s *Server) pageReturn(w http.ResponseWriter, r *http.Request, v *visit, li
 	if v.place != nil {
 		if _, err := line.Return(r.Context(), *v.place); err != nil {
 			s.drawRefusal(w, r, v, line, s.refusal(r, "return", err))
+			return
+		}
+	}
+	s.backToPage(w, r, line)
+}
+
+func (s *Server) pageExtend(w http.ResponseWriter, r *http.Request, v *visit, line *queue.Line) {
+	if v.place != nil {
+		if _, err := line.Extend(r.Context(), *v.place); err != nil {
+			s.drawRefusal(w, r, v, line, s.refusal(r, "extend a call", err))
 			return
 		}
 	}
@@ -106,7 +116,7 @@ func (s *Server) page(r *http.Request, v *visit, line *queue.Line) WaitingPage {
 		page.Message = *room.Message
 	}
 	if v.place == nil {
-		if room.Phase == queue.Scheduled || room.Phase == queue.Paused {
+		if room.Phase == queue.Scheduled || room.Phase == queue.Paused || room.Phase == queue.SoldOut {
 			page.Refresh = pageTime
 		}
 		return page
@@ -127,7 +137,7 @@ func (s *Server) page(r *http.Request, v *visit, line *queue.Line) WaitingPage {
 	}
 	page.Joined, page.State, page.Phase = true, string(p.State), string(p.Phase)
 	page.Position, page.Ahead, page.Waiting, page.Progress = p.Position, p.Ahead, p.Waiting, p.Progress
-	page.OpensAt, page.CallExpiresAt = p.OpensAt, p.CallExpiresAt
+	page.OpensAt, page.CallExpiresAt, page.Extendable = p.OpensAt, p.CallExpiresAt, p.CallExtendable
 	if p.Message != nil {
 		page.Message = *p.Message
 	}

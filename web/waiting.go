@@ -21,6 +21,7 @@ type WaitingRoom struct {
 	Progress                           float64 // 0 to 1, never falls
 	EtaLow, EtaHigh                    *int    // seconds
 	OpensAt, CallExpiresAt             *time.Time
+	Extendable                         bool   // the call can be lengthened, once
 	ReturnTo                           string // a path on this host, already checked
 	Refresh                            int    // seconds until a page without JavaScript asks again; 0 = never
 	Problem                            string // what went wrong with the last attempt, in plain words
@@ -60,7 +61,7 @@ var words = []word{
 	{"over", "Your time inside is over", "You can join the line again."},
 	{"left", "You have left the line", "You can join again at the end of the line."},
 	{"closed", "This sale is closed", "Nobody is let in any more. Thank you for coming."},
-	{"sold_out", "Sold out", "Everything is sold. We are sorry, and thank you for waiting."},
+	{"sold_out", "Sold out", "Everything is sold or being paid for just now. Should seats come back, this page goes on by itself."},
 }
 
 // key picks the words for the page: the place's own state first, then what its
