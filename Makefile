@@ -27,6 +27,10 @@ setup: ## install what running needs and is missing: redis-server, PostgreSQL, n
 setup-test: # the same, and the browser
 	@scripts/setup.sh test
 
+.PHONY: setup-bench
+setup-bench: # what running needs, and the peers that bench compares with
+	@scripts/setup.sh bench
+
 .PHONY: build
 build: web/dist/index.html ## build bin/usher and bin/stampede
 	@mkdir -p bin
@@ -50,7 +54,7 @@ e2e: setup-test build ## the browser journeys alone; screenshots in web/e2e/scre
 	cd web && npm run --silent e2e
 
 .PHONY: bench
-bench: setup build ## measure against plain baselines, print ratios
+bench: setup-bench build ## measure against plain baselines, print ratios
 	go run ./bench
 
 .PHONY: lint

@@ -18,8 +18,10 @@ import (
 const pushMark = "USHER_BENCH_PUSH"
 
 var pushChildren = map[string]func(in io.Reader, out io.Writer) error{
-	"crowd": serveCrowd,
-	"bare":  serveBareWriter,
+	"crowd":       serveCrowd,
+	"bare":        serveBareWriter,
+	"origin":      serveOrigin,
+	"plain-proxy": servePlainProxy,
 }
 
 // servePush is the whole life of such a process. It ends with its standard input, and so with its parent.

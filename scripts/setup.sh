@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs what is missing: `setup.sh run` what `make run` needs, `setup.sh test`
-# also the browser. Says one line for each thing it does, nothing when all is there.
+# also the browser, `setup.sh bench` also the peers to compare with. Says one line for each thing it does, nothing when all is there.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -51,6 +51,12 @@ have redis-server || have valkey-server || install redis-server redis-server red
 have_postgres || install PostgreSQL postgresql postgresql
 if [ "${1:-run}" = test ]; then
 	have_browser || install chromium chromium "--cask chromium"
+fi
+if [ "${1:-run}" = bench ]; then
+	PATH="$PATH:/usr/sbin" # where Debian keeps two of them
+	have nginx || install nginx nginx nginx
+	have haproxy || install HAProxy haproxy haproxy
+	have caddy || install Caddy caddy caddy
 fi
 
 # npm writes this file when it has installed what the lock file names.

@@ -34,6 +34,8 @@ type Config struct {
 	Durable bool
 	// TrustedProxies is the CIDR list whose X-Forwarded-For the gateways believe; empty: none.
 	TrustedProxies string
+	// Settings are the text of the gateways' --config file; empty: none.
+	Settings string
 }
 
 // OperatorKey is an API key that the site takes, role admin.
@@ -98,6 +100,13 @@ func Start(ctx context.Context, cfg Config) (s *Site, err error) {
 	edge := append([]string{"gateway", "--booking-url", s.Booking.URL}, stores...)
 	if cfg.TrustedProxies != "" {
 		edge = append(edge, "--trusted-proxies", cfg.TrustedProxies)
+	}
+	if cfg.Settings != "" {
+		file := filepath.Join(cfg.Folder, "settings.yaml")
+		if err := os.WriteFile(file, []byte(cfg.Settings), 0o600); err != nil {
+			return s, err
+		}
+		edge = append(edge, "--config", file)
 	}
 	for i := range max(1, cfg.Gateways) {
 		g, err := start(ctx, cfg.Program, cfg.Folder, fmt.Sprintf("gateway-%d", i+1), edge...)
