@@ -61,6 +61,12 @@ type Config struct {
 	// DrainRate is how many visitors a second a draining gateway asks to come back
 	// (default 2,000), fewer only where half the presence time is too short for it.
 	DrainRate int
+	// MaxConnections bounds the connections of the public (default 18,000: all WebSockets
+	// and two thousand more), MaxConnectionsPerPrefix those of one client prefix (default
+	// a third of it); see Guard.
+	MaxConnections, MaxConnectionsPerPrefix int
+	// ProxyProtocol: TrustedProxies begin each connection with a PROXY header.
+	ProxyProtocol bool
 	// Now is the clock, time.Now by default.
 	Now func() time.Time
 }
@@ -123,6 +129,7 @@ func (c *Config) setDefaults() {
 	c.Limits.setDefaults()
 	for n, fallback := range map[*int]int{
 		&c.MaxSockets: 16_000, &c.MaxStreams: 1_000, &c.MaxBridges: 1_000, &c.DrainRate: 2_000,
+		&c.MaxConnections: 18_000,
 	} {
 		if *n <= 0 {
 			*n = fallback
@@ -130,6 +137,9 @@ func (c *Config) setDefaults() {
 	}
 	if c.MaxSocketsPerPrefix <= 0 {
 		c.MaxSocketsPerPrefix = max(1, c.MaxSockets/4)
+	}
+	if c.MaxConnectionsPerPrefix <= 0 {
+		c.MaxConnectionsPerPrefix = max(1, c.MaxConnections/3)
 	}
 	if c.Now == nil {
 		c.Now = time.Now
@@ -145,6 +155,7 @@ type Server struct {
 	passes  *pass.Verifier
 	limits  *limiter
 	hub     *hub
+	door    *door
 	engine  *gin.Engine
 	api     huma.API
 	booking *hop // nil without Config.Booking
@@ -169,6 +180,7 @@ func New(cfg Config) (*Server, error) {
 		passes:   pass.NewVerifier(cfg.Ring.PassPublic),
 		limits:   newLimiter(cfg.Limits, cfg.Redis, cfg.Log),
 		hub:      newHub(hubLimits{sockets: cfg.MaxSockets, perPrefix: cfg.MaxSocketsPerPrefix, drainRate: cfg.DrainRate}, max(2, runtime.GOMAXPROCS(0)), cfg.Now),
+		door:     &door{trusted: cfg.TrustedProxies, max: cfg.MaxConnections, perPrefix: cfg.MaxConnectionsPerPrefix, of: map[netip.Prefix]int{}},
 		origins:  make(map[string]*hop, len(cfg.Origins)),
 		cross:    http.NewCrossOriginProtection(),
 		draining: make(chan struct{}),
@@ -195,7 +207,7 @@ func New(cfg Config) (*Server, error) {
 
 // Handler serves everything that the public sees.
 func (s *Server) Handler() http.Handler {
-	h := problem.Recover(s.log, http.HandlerFunc(s.edge))
+	h := problem.Recover(s.log, progressing(http.HandlerFunc(s.edge)))
 	h = telemetry.AccessLog(s.log, h)
 	return telemetry.RequestID(func(r *http.Request) bool { return s.trusted.trusts(peer(r)) }, h)
 }

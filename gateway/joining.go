@@ -25,6 +25,8 @@ func readJoin(r *http.Request) (read joinBody, refused *problem.Problem) {
 	switch {
 	case errors.As(err, &tooLarge):
 		return read, problem.BodyTooLarge()
+	case errors.Is(err, errSlowBody):
+		return read, slowBody()
 	case err != nil:
 		return read, problem.New(http.StatusBadRequest, "bad-request", "The request body could not be read.")
 	case len(bytes.TrimSpace(body)) == 0:

@@ -45,7 +45,7 @@ type outbox struct {
 
 func newOutbox(conn net.Conn) *outbox {
 	o := &outbox{Conn: conn}
-	if tcp, ok := conn.(*net.TCPConn); ok {
+	if tcp, ok := conn.(interface{ SetWriteBuffer(bytes int) error }); ok {
 		_ = tcp.SetWriteBuffer(sendBuffer) // a larger one only costs memory
 	}
 	if c, ok := conn.(syscall.Conn); ok {

@@ -171,6 +171,9 @@ func (o *hop) fail(w http.ResponseWriter, r *http.Request, log *slog.Logger, err
 	switch {
 	case errors.As(err, &tooLarge):
 		problem.Write(w, r, problem.BodyTooLarge())
+	case errors.Is(err, errSlowBody):
+		w.Header().Set("Connection", "close") // nobody waits for the rest
+		problem.Write(w, r, slowBody())
 	case r.Context().Err() != nil && errors.Is(r.Context().Err(), context.Canceled):
 		// The client is gone; the status is for the access log alone.
 		w.WriteHeader(http.StatusBadGateway)

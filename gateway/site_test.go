@@ -102,6 +102,7 @@ func (s *site) start(changes ...func(*Config)) {
 		s.t.Fatal(err)
 	}
 	front := httptest.NewUnstartedServer(s.server.Handler())
+	front.Listener = s.server.Guard(front.Listener)
 	// Far below what any process sets: no stream may notice.
 	front.Config.ReadTimeout, front.Config.WriteTimeout = 2*time.Second, 2*time.Second
 	front.Start()

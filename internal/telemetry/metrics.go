@@ -16,10 +16,14 @@ var (
 
 // Metrics of the edge.
 var (
-	WSConnections  = gauge("usher_ws_connections", "WebSockets of waiting visitors on this process.", "room")
-	WSMessages     = promauto.NewCounter(prometheus.CounterOpts{Name: "usher_ws_messages_total", Help: "Messages sent to waiting visitors."})
-	LimitDecisions = counterVec("usher_limit_decisions_total", "Rate-limit decisions.", "policy", "outcome")
-	OriginLatency  = promauto.NewHistogramVec(prometheus.HistogramOpts{
+	WSConnections = gauge("usher_ws_connections", "WebSockets of waiting visitors on this process.", "room")
+	Connections   = promauto.NewGauge(prometheus.GaugeOpts{Name: "usher_connections", Help: "Connections of the public that are open on this process."})
+	// ConnectionsRefused counts by reason: full, prefix, proxy-header.
+	ConnectionsRefused = counterVec("usher_connections_refused_total", "Connections that were hung up on before their first request.", "reason")
+	CertificateEnds    = promauto.NewGauge(prometheus.GaugeOpts{Name: "usher_tls_certificate_ends_timestamp_seconds", Help: "When the first of the TLS certificates from files ends."})
+	WSMessages         = promauto.NewCounter(prometheus.CounterOpts{Name: "usher_ws_messages_total", Help: "Messages sent to waiting visitors."})
+	LimitDecisions     = counterVec("usher_limit_decisions_total", "Rate-limit decisions.", "policy", "outcome")
+	OriginLatency      = promauto.NewHistogramVec(prometheus.HistogramOpts{
 		Name: "usher_origin_latency_seconds", Help: "Time from sending a request to an origin to its response header.",
 		Buckets: prometheus.ExponentialBuckets(0.001, 2, 14),
 	}, []string{"origin"})
