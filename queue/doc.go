@@ -56,6 +56,8 @@
 //     have seen; with all of them gone, too, a device that gave its place away has it
 //     again, together with the other. An identity whose entry is lost keeps the place
 //     that its devices hold, and one more device begins a second one.
+//   - Sessions that ended early (ended.go): the list is in Redis alone, and in every gateway,
+//     which tells an empty Redis again. With both gone their passes are good until they expire.
 //   - Postgres away: rooms go on in all but two things: numbers end at the ceiling
 //     (more than sixty thousand ahead), and a room past its opening waits for its draw
 //     to be recorded.

@@ -71,6 +71,7 @@ type Hall struct {
 	cfg     Config
 	adopted chan struct{} // holds one word when there are lines that Run may not have started
 	rules   atomic.Pointer[[]rule]
+	ended   ended
 
 	mu         sync.RWMutex // guards the rest
 	byName     map[string]*Line
@@ -133,6 +134,9 @@ func (h *Hall) look(ctx context.Context) error {
 	var events map[string]string
 	if err == nil {
 		events, err = h.cfg.Redis.HGetAll(ctx, eventRoomsKey).Result()
+	}
+	if err == nil {
+		err = h.ended.look(ctx, h.cfg.Redis)
 	}
 	recorded := int64(0)
 	if err == nil && len(names) == 0 {

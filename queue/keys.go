@@ -9,6 +9,10 @@ const (
 	releasesKey   = "usher:releases"    // stream of booking's {room, session}: orders paid
 )
 
+// endedKeys are sorted sets of the sessions that ended before their passes: by when these
+// are refused from, and by when they expire. A room of that name has other keys.
+var endedKeys = []string{"usher:{ended}:from", "usher:{ended}:till"}
+
 // Keys of a room, in the order in which every script gets them (lua/lib.lua names
 // them again). The hash tag puts them all into one slot.
 var keyNames = []string{

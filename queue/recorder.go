@@ -395,7 +395,8 @@ func (r *Recorder) checkpoint(ctx context.Context, name string, state map[string
 	return nil
 }
 
-// releases ends the sessions whose orders are paid.
+// releases ends the sessions whose orders are paid: their room in the shop is free, and
+// after a while their passes are refused.
 func (r *Recorder) releases(ctx context.Context) error {
 	entries, err := r.cfg.Redis.XRangeN(ctx, releasesKey, "-", "+", changesAtOnce).Result()
 	if err != nil {
@@ -405,7 +406,7 @@ func (r *Recorder) releases(ctx context.Context) error {
 		room, _ := e.Values["room"].(string)
 		session, _ := e.Values["session"].(string)
 		if slug.MatchString(room) {
-			if err := releaseScript.Run(ctx, r.cfg.Redis, keysOf(room), r.now(), session).Err(); err != nil {
+			if err := r.release(ctx, room, session); err != nil {
 				return fmt.Errorf("release a session: %w", err)
 			}
 		}
@@ -414,4 +415,19 @@ func (r *Recorder) releases(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+func (r *Recorder) release(ctx context.Context, room, session string) error {
+	expires := r.roomNow().Add(maxTTL * time.Second) // of a session that the store has lost
+	till, err := r.cfg.Redis.ZScore(ctx, keyOf(room, "sessions"), session).Result()
+	switch {
+	case err == nil:
+		expires = time.UnixMilli(int64(till))
+	case !errors.Is(err, redis.Nil):
+		return err
+	}
+	if err := endSession(ctx, r.cfg.Redis, session, expires, afterOrder); err != nil {
+		return err
+	}
+	return releaseScript.Run(ctx, r.cfg.Redis, keysOf(room), r.now(), session).Err()
 }
