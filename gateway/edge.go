@@ -86,6 +86,7 @@ func (s *Server) routed(v *visit) *hop {
 	if best == nil {
 		return nil
 	}
+	v.public = best.Cache
 	return s.origins[best.Origin]
 }
 

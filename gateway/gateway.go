@@ -15,6 +15,7 @@ import (
 	"github.com/gin-gonic/gin"
 	"github.com/redis/go-redis/v9"
 
+	"usher/gateway/cache"
 	"usher/gateway/origin"
 	"usher/internal/keyring"
 	"usher/internal/operator"
@@ -58,6 +59,8 @@ type Config struct {
 	// goroutine and a request. MaxBridges bounds WebSockets passed on (default 1,000):
 	// each holds two descriptors. One client prefix may have a quarter of either.
 	MaxStreams, MaxBridges int
+	// CacheBytes bounds the answers that are kept in memory for the public (default 64 MiB).
+	CacheBytes int
 	// DrainRate is how many visitors a second a draining gateway asks to come back
 	// (default 2,000), fewer only where half the presence time is too short for it.
 	DrainRate int
@@ -76,6 +79,7 @@ type Route struct {
 	Host       string
 	PathPrefix string // whole segments; "" and "/" are all
 	Origin     string
+	Cache      bool // answers that allow it are kept for those who bring no cookie
 }
 
 // WaitingPage is what a waiting page shows.
@@ -129,7 +133,7 @@ func (c *Config) setDefaults() {
 	c.Limits.setDefaults()
 	for n, fallback := range map[*int]int{
 		&c.MaxSockets: 16_000, &c.MaxStreams: 1_000, &c.MaxBridges: 1_000, &c.DrainRate: 2_000,
-		&c.MaxConnections: 18_000,
+		&c.MaxConnections: 18_000, &c.CacheBytes: 64 << 20,
 	} {
 		if *n <= 0 {
 			*n = fallback
@@ -193,11 +197,12 @@ func New(cfg Config) (*Server, error) {
 			return nil, fmt.Errorf("gateway: allowed origin: %w", err)
 		}
 	}
+	kept := cache.New(uint64(cfg.CacheBytes), cfg.Now)
 	if len(cfg.Booking.URLs) > 0 {
-		s.booking = newHop("booking", cfg.Booking, true, cfg.Log)
+		s.booking = newHop("booking", cfg.Booking, true, kept, cfg.Log)
 	}
 	for name, o := range cfg.Origins {
-		s.origins[name] = newHop(name, o, false, cfg.Log)
+		s.origins[name] = newHop(name, o, false, kept, cfg.Log)
 	}
 	if err := s.routes(); err != nil {
 		return nil, err

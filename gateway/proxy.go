@@ -8,10 +8,12 @@ import (
 	"net"
 	"net/http"
 	"net/http/httputil"
+	"slices"
 	"strings"
 	"sync"
 	"time"
 
+	"usher/gateway/cache"
 	"usher/gateway/origin"
 	"usher/internal/problem"
 	"usher/queue"
@@ -29,11 +31,15 @@ type hop struct {
 	ours bool
 }
 
-func newHop(name string, cfg origin.Config, ours bool, log *slog.Logger) *hop {
+func newHop(name string, cfg origin.Config, ours bool, kept *cache.Cache, log *slog.Logger) *hop {
 	cfg.First = func(r *http.Request) bool { return goesFirst(r, ours) }
 	o := &hop{Origin: origin.New(name, cfg, log), name: name, ours: ours}
+	transport := &cache.Transport{Cache: kept, Name: name, Next: o.Origin, Public: public, Purges: purgesNothing}
+	if ours {
+		transport.Public, transport.Purges, transport.MaxFresh = publicCatalogue, operates, catalogueFresh
+	}
 	o.proxy = &httputil.ReverseProxy{
-		Transport:  o.Origin,
+		Transport:  transport,
 		Rewrite:    o.rewrite,
 		BufferPool: copyBuffers{},
 		ErrorLog:   slog.NewLogLogger(log.Handler(), slog.LevelDebug),
@@ -68,6 +74,33 @@ func goesFirst(r *http.Request, ours bool) bool {
 	}
 	return ours && !catalogue(r.Method, v.path)
 }
+
+// catalogueFresh is how long what the box office says of its events is kept: what an
+// operator changes by way of another gateway shows here after that.
+const catalogueFresh = time.Second
+
+// public tells whether a request may be answered as anyone's: its route says that the site
+// may be cached, and it brings no cookie by which the site may know somebody.
+func public(r *http.Request) bool {
+	v := visitOf(r)
+	return v.public && v.claims == nil && len(r.Header["Cookie"]) == 0 && r.Header.Get(passHeader) == ""
+}
+
+// publicCatalogue is public of the box office, whose catalogue no visitor's cookie changes.
+func publicCatalogue(r *http.Request) bool {
+	v := visitOf(r)
+	if v.claims != nil || !catalogue(r.Method, v.path) {
+		return false
+	}
+	return len(r.Header["Cookie"]) == 0 || !slices.ContainsFunc(r.Cookies(), func(c *http.Cookie) bool { return isOperatorCookie(c.Name) })
+}
+
+// operates tells which requests change the catalogue.
+func operates(r *http.Request) bool {
+	return unsafeMethod(r.Method) && under(visitOf(r).path, "/api/v1/operate")
+}
+
+func purgesNothing(*http.Request) bool { return false }
 
 // OriginStatus tells how a named origin does as this gateway sees it; "" is the box
 // office.

@@ -30,6 +30,7 @@ type visit struct {
 	byToken bool
 	charged bool
 	given   bool // the answer sets a cookie of this visitor alone
+	public  bool // the route lets answers be kept for all
 }
 
 type visitKey struct{}

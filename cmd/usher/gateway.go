@@ -31,6 +31,7 @@ type edge struct {
 	AllowedOrigins    []string       `placeholder:"ORIGIN,…" help:"Web origins besides a host's own that may open WebSockets."`
 	RedisWaitReplicas int            `default:"0" placeholder:"N" help:"How many Redis replicas must know of a place before it is given; with fewer, joining answers 503."`
 	DrainRate         int            `default:"2000" placeholder:"N" help:"How many waiting visitors a second are asked to come back elsewhere when this process ends."`
+	CacheMB           int            `name:"cache-mb" default:"64" placeholder:"MB" help:"Memory for public answers that are kept: the catalogue, and routes with cache: true."`
 	beaconFlag
 	configFlag
 }
@@ -139,7 +140,7 @@ func (e edge) build(st *stores, log *slog.Logger, bookingURLs []*url.URL) (*buil
 	server, err := gateway.New(gateway.Config{
 		Redis: st.redis, Ring: st.ring, Hall: hall, Auth: st.auth, Log: log,
 		Booking: origin.Config{URLs: bookingURLs}, TrustedProxies: e.TrustedProxies, AllowedOrigins: e.AllowedOrigins,
-		Origins: origins, Routes: routes, DrainRate: e.DrainRate,
+		Origins: origins, Routes: routes, DrainRate: e.DrainRate, CacheBytes: e.CacheMB << 20,
 		Assets: web.Handler(),
 		Waiting: func(w http.ResponseWriter, r *http.Request, status int, page gateway.WaitingPage) {
 			web.RenderWaiting(w, r, status, web.WaitingRoom(page))

@@ -128,6 +128,7 @@ type route struct {
 	Host       string `yaml:"host"`        // default: every host
 	PathPrefix string `yaml:"path_prefix"` // default: /
 	Origin     string `yaml:"origin"`
+	Cache      bool   `yaml:"cache"` // answers that allow it are kept for all who bring no cookie
 }
 
 func readConfig(path string) (*configFile, error) {

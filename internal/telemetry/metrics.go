@@ -27,6 +27,7 @@ var (
 		Name: "usher_origin_latency_seconds", Help: "Time from sending a request to an origin to its response header.",
 		Buckets: prometheus.ExponentialBuckets(0.001, 2, 14),
 	}, []string{"origin"})
+	CacheAnswers = counterVec("usher_cache_answers_total", "Public requests, by where the answer came from: hit, stale, fetched or passed.", "origin", "outcome")
 )
 
 // Metrics of the box office.
