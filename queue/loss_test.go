@@ -272,7 +272,7 @@ func (d *drill) cut(lose func()) time.Duration {
 	if err := coming.Wait(); err != nil {
 		d.t.Fatal(err)
 	}
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(2 * time.Minute)
 	back := func(what string, try func(context.Context) error) {
 		retry := time.NewTicker(20 * time.Millisecond)
 		defer retry.Stop()

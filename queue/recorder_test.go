@@ -458,7 +458,7 @@ func TestRunningSite(t *testing.T) {
 	t.Parallel()
 	rdb, ring := devtest.Redis(t), keyring.Generate(start)
 	db, _ := devtest.Postgres(t)
-	ctx, stop := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, stop := context.WithTimeout(context.Background(), 2*time.Minute)
 	var site errgroup.Group
 	t.Cleanup(func() {
 		stop()
