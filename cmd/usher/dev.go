@@ -133,7 +133,7 @@ func (c devCommand) Run(ctx context.Context, p process, command *kong.Context) (
 		behind = append(behind, crowd(g.hall, log))
 	}
 	return runStages(ctx, atOnce,
-		[]part{serving(public, g.server.Handler(), log, g.server.Drain, atOnce), announce},
+		[]part{serving(g.server.Guard(public), g.server.Handler(), log, g.server.Drain, atOnce), announce},
 		[]part{serving(inner, box.Handler(), log, nil, atOnce)},
 		behind,
 	)

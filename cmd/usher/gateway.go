@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -32,6 +33,9 @@ type edge struct {
 	RedisWaitReplicas int            `default:"0" placeholder:"N" help:"How many Redis replicas must know of a place before it is given; with fewer, joining answers 503."`
 	DrainRate         int            `default:"2000" placeholder:"N" help:"How many waiting visitors a second are asked to come back elsewhere when this process ends."`
 	CacheMB           int            `name:"cache-mb" default:"64" placeholder:"MB" help:"Memory for public answers that are kept: the catalogue, and routes with cache: true."`
+	ProxyProtocol     bool           `help:"Trusted proxies begin each connection with a PROXY header, version 1 or 2."`
+	MaxConnections    int            `default:"18000" placeholder:"N" help:"Connections of the public at once; further ones are hung up on. Below the descriptors that the process may have."`
+	MaxPerPrefix      int            `name:"max-connections-per-prefix" default:"6000" placeholder:"N" help:"Of these, those of one IPv4 address or IPv6 /64; trusted proxies are not counted."`
 	beaconFlag
 	configFlag
 }
@@ -47,10 +51,14 @@ type gatewayCommand struct {
 	BookingURL  []*url.URL `default:"http://127.0.0.1:8081" secret:"url" help:"Where usher booking listens; repeated or with commas for several."`
 	RecordsDir  string     `placeholder:"DIR" help:"In a site without Postgres, where this gateway keeps what must outlast Redis: one gateway of the site, and always the same folder."`
 	edge
+	secrecy
 	redisFlag
 	keysFlag
 	logging
 }
+
+// Validate reports all that is wrong with how the command was called.
+func (c gatewayCommand) Validate() error { return errors.Join(c.edge.Validate(), c.secrecy.validate()) }
 
 func (c gatewayCommand) Run(ctx context.Context, p process, command *kong.Context) error {
 	log, err := c.logger(p)
@@ -66,6 +74,13 @@ func (c gatewayCommand) Run(ctx context.Context, p process, command *kong.Contex
 		return err
 	}
 	defer public.Close()
+	var plain net.Listener
+	if c.HTTPRedirectListen != "" {
+		if plain, err = listen(ctx, c.HTTPRedirectListen); err != nil {
+			return err
+		}
+		defer plain.Close()
+	}
 	private, err := listen(ctx, c.AdminListen)
 	if err != nil {
 		return err
@@ -80,7 +95,10 @@ func (c gatewayCommand) Run(ctx context.Context, p process, command *kong.Contex
 	if err != nil {
 		return err
 	}
-	var behind []part
+	front, behind, err := c.front(g.server, public, plain, log)
+	if err != nil {
+		return err
+	}
 	if c.RecordsDir != "" {
 		folder, err := queue.OpenFolder(c.RecordsDir)
 		if err != nil {
@@ -92,11 +110,36 @@ func (c gatewayCommand) Run(ctx context.Context, p process, command *kong.Contex
 		}).Run)
 	}
 	log.Info("gateway starts", "version", version, effective(command))
-	return runStages(ctx, deploy,
-		[]part{serving(public, g.server.Handler(), log, g.server.Drain, deploy)},
+	return runStages(ctx, deploy, front,
 		append(behind, g.hall.Run, g.server.Run, g.makeRooms, st.followKeys(c.KeysFile, log), admin(private, g.server.Ready, log)),
 	)
 }
+
+// Validate reports all that is wrong with the settings of the edge.
+func (e edge) Validate() error {
+	var faults []error
+	for _, setting := range []struct {
+		name string
+		n    int
+	}{{"drain-rate", e.DrainRate}, {"max-connections", e.MaxConnections}, {"max-connections-per-prefix", e.MaxPerPrefix}} {
+		if setting.n < 1 || setting.n > maxSetting {
+			faults = append(faults, fmt.Errorf("--%s must be from 1 to %d", setting.name, maxSetting))
+		}
+	}
+	if e.RedisWaitReplicas < 0 || e.RedisWaitReplicas > maxReplicas {
+		faults = append(faults, fmt.Errorf("--redis-wait-replicas must be from 0 to %d", maxReplicas))
+	}
+	if e.ProxyProtocol && len(e.TrustedProxies) == 0 {
+		faults = append(faults, errors.New("--proxy-protocol believes --trusted-proxies alone, and there are none"))
+	}
+	return errors.Join(faults...)
+}
+
+// No setting of the edge has a use beyond these.
+const (
+	maxSetting  = 10_000_000
+	maxReplicas = 100
+)
 
 // builtGateway is a gateway and the hall that it serves.
 type builtGateway struct {
@@ -141,6 +184,7 @@ func (e edge) build(st *stores, log *slog.Logger, bookingURLs []*url.URL) (*buil
 		Redis: st.redis, Ring: st.ring, Hall: hall, Auth: st.auth, Log: log,
 		Booking: origin.Config{URLs: bookingURLs}, TrustedProxies: e.TrustedProxies, AllowedOrigins: e.AllowedOrigins,
 		Origins: origins, Routes: routes, DrainRate: e.DrainRate, CacheBytes: e.CacheMB << 20,
+		ProxyProtocol: e.ProxyProtocol, MaxConnections: e.MaxConnections, MaxConnectionsPerPrefix: e.MaxPerPrefix,
 		Assets: web.Handler(),
 		Waiting: func(w http.ResponseWriter, r *http.Request, status int, page gateway.WaitingPage) {
 			web.RenderWaiting(w, r, status, web.WaitingRoom(page))

@@ -37,7 +37,15 @@ func serving(l net.Listener, h http.Handler, log *slog.Logger, drain func(contex
 		WriteTimeout:      time.Minute, // streams and WebSockets set their own
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    32 << 10,
-		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug), // what strangers' connections die of
+		HTTP2: &http.HTTP2Config{
+			MaxConcurrentStreams:          100, // Go answers four times as many that are begun and reset by hanging up
+			MaxReceiveBufferPerConnection: 1 << 20,
+			MaxReceiveBufferPerStream:     256 << 10,
+			SendPingTimeout:               30 * time.Second, // of silence, and then
+			PingTimeout:                   15 * time.Second, // for the answer
+			WriteByteTimeout:              30 * time.Second,
+		},
+		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug), // what strangers' connections die of
 	}
 	return func(ctx context.Context) error {
 		failed := make(chan error, 1)
