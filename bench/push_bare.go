@@ -2,7 +2,7 @@ package main
 
 import (
 	"bufio"
-	"errors"
+	"bytes"
 	"fmt"
 	"io"
 	"net"
@@ -15,26 +15,24 @@ import (
 	"github.com/gorilla/websocket"
 )
 
-// bareWriter is the baseline of pushing: gorilla/websocket as slim as it goes, and one document for everybody.
+// bareWriter is the baseline of pushing: gorilla/websocket as slim as it goes, and documents that differ by a number
+// alone.
 type bareWriter struct {
-	doc  []byte
-	mu   sync.Mutex // guards all below
-	list []*websocket.Conn
-	next int
-	rate int // documents a second
+	mu     sync.Mutex // guards all below
+	list   []*websocket.Conn
+	next   int
+	rate   int // documents a second
+	length int // of a document, in bytes
 }
 
 // writeEvery is a gateway's tick.
 const writeEvery = 250 * time.Millisecond
 
-// serveBareWriter takes a document's line, tells its address, and then writes as many of it a second as the newest line
+// serveBareWriter tells its address, and then writes as many documents a second, and as long ones, as the newest line
 // says, to one socket after the other, until in ends.
 func serveBareWriter(in io.Reader, out io.Writer) error {
 	lines := bufio.NewScanner(in)
-	if !lines.Scan() {
-		return errors.New("no document is given")
-	}
-	b := &bareWriter{doc: []byte(lines.Text())}
+	b := &bareWriter{}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return err
@@ -47,13 +45,13 @@ func serveBareWriter(in io.Reader, out io.Writer) error {
 	go b.write() // ends with the process
 	go func() {
 		for lines.Scan() {
-			rate, err := strconv.Atoi(lines.Text())
-			if err != nil {
+			var rate, length int
+			if _, err := fmt.Sscan(lines.Text(), &rate, &length); err != nil {
 				fault <- err
 				return
 			}
 			b.mu.Lock()
-			b.rate = rate
+			b.rate, b.length = rate, length
 			b.mu.Unlock()
 		}
 		fault <- lines.Err()
@@ -98,18 +96,22 @@ func (b *bareWriter) write() {
 	for range tick.C {
 		b.mu.Lock()
 		var due []*websocket.Conn
+		first := b.next
 		if len(b.list) > 0 {
 			for range min(int(float64(b.rate)*writeEvery.Seconds()), len(b.list)) {
 				due = append(due, b.list[b.next%len(b.list)])
 				b.next++
 			}
 		}
+		length := b.length
 		b.mu.Unlock()
 		var both sync.WaitGroup
 		for i := range 2 {
 			both.Go(func() {
-				for _, conn := range due[i*len(due)/2 : (i+1)*len(due)/2] {
-					_ = conn.WriteMessage(websocket.TextMessage, b.doc) // its reader notices a client that is gone
+				doc := bytes.Repeat([]byte("."), length)
+				for n := i * len(due) / 2; n < (i+1)*len(due)/2; n++ {
+					strconv.AppendInt(doc[:0], int64(first+n), 10)
+					_ = due[n].WriteMessage(websocket.TextMessage, doc) // its reader notices a client that is gone
 				}
 			})
 		}

@@ -44,19 +44,21 @@
 //
 // # Push
 //
-// A WebSocket belongs to a shard of its room; the shard is its only writer of documents
-// and never waits for it: what the kernel does not take is kept and overtaken by newer
-// documents (outbox.go). gorilla/websocket does the handshake; after it a socket is a
-// connection, a place and a reader that waits with hardly any stack (hub_socket.go),
-// and what decides when it hears again lies in one array a shard (hub_shard.go).
-// Visitors near the front hear every tick, those far back every ten seconds, everyone a
-// change of the room's phase or message. Connected visitors are marked present several
+// A WebSocket belongs to a shard of its room, and all that happens to it happens in the
+// shard's goroutine: at each tick it takes what clients have sent (hub_epoll_linux.go),
+// decides who hears again from one array (hub_shard.go), and writes without ever waiting:
+// what the kernel does not take is kept and overtaken by newer documents (outbox.go).
+// gorilla/websocket does the handshake; after it a socket is a descriptor and a place
+// (hub_socket.go). Under TLS, and where there is no epoll, a goroutine reads it.
+// Visitors near the front hear every tick, those far back every ten seconds, those called
+// every second, everyone a change of the room's phase or message (hub_pace.go). Connected visitors are marked present several
 // times per presence time. Streams (Server-Sent Events) carry the same documents at the
 // same times, polling answers say when to ask again; every interval, its jitter included,
 // is at most half the presence time.
 //
 // Close codes: 1000 "place-lapsed" or "place-left" is the end; 1012 "reconnect=2.5s" is a
-// drain that spreads its visitors over Config.DrainRate a second; 1013 means too slow. A
+// drain that spreads its visitors over Config.DrainRate a second; 1013 means too slow, or
+// that there is no room; 1002, 1008 and 1009 are for clients that send what none should. A
 // visitor may come back after all but the first, and also where no close frame came
 // through.
 //

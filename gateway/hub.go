@@ -19,10 +19,8 @@ const (
 	protocolName = "usher.v1"
 	// maxPerPlace is how many tabs may watch one place on a gateway.
 	maxPerPlace = 8
-	// maxChatter is how many messages a client may send, though none is expected.
-	maxChatter = 16
-	// pingTime is the longest time between pings; a visitor whose pongs stay away for
-	// twice that is gone. Rooms with a short presence time ping more often.
+	// pingTime is the longest time between pings; a visitor of whom nothing is heard for
+	// nearly twice that is gone. Rooms with a short presence time ping more often.
 	pingTime = 25 * time.Second
 )
 
@@ -36,8 +34,9 @@ type watched struct {
 }
 
 // hub pushes Places over WebSockets. Each room's sockets are spread over a fixed
-// number of shards; a shard has one goroutine, the only writer of documents to its
-// sockets. Each socket has one more goroutine, which waits for pongs.
+// number of shards; a shard has one goroutine, and all that happens to its sockets
+// happens there. Only sockets that epoll cannot watch (TLS) have a goroutine each, which
+// hands on what it reads.
 type hub struct {
 	limits   hubLimits
 	shards   int
@@ -52,8 +51,8 @@ type hub struct {
 	closed    bool
 	leaving   int // open when it was closed
 
-	quit, cut        chan struct{}  // closed by drain: say goodbye; close what is left
-	writers, readers sync.WaitGroup // shards and sockets
+	quit, cut chan struct{}  // closed by drain: say goodbye; close what is left
+	held      sync.WaitGroup // shards and readers
 }
 
 func newHub(limits hubLimits, shards int, now func() time.Time) *hub {
@@ -80,8 +79,8 @@ func refuseUpgrade(w http.ResponseWriter, r *http.Request, status int, _ error) 
 }
 
 // accept upgrades r and keeps its socket until the client or the place goes. The
-// HTTP handler returns at once, and with it goes the memory of the request and of
-// gorilla's Conn: what is left is written and read as frames (hub_socket.go).
+// HTTP handler returns at once, and with it goes the memory of the request, of
+// gorilla's Conn and of Go's: what is left is a descriptor and a place (hub_socket.go).
 func (h *hub) accept(w http.ResponseWriter, r *http.Request, line *queue.Line, t queue.Token) *problem.Problem {
 	if !websocket.IsWebSocketUpgrade(r) {
 		w.Header().Set("Upgrade", "websocket")
@@ -95,17 +94,16 @@ func (h *hub) accept(w http.ResponseWriter, r *http.Request, line *queue.Line, t
 	if p := h.reserve(s); p != nil {
 		return p
 	}
-	hj := &hijacker{ResponseWriter: w}
-	if _, err := h.upgrader.Upgrade(hj, r, nil); err != nil {
+	conn, err := h.upgrader.Upgrade(w, r, nil)
+	if err != nil {
 		h.release(s) // Upgrade has answered
 		return nil
 	}
-	s.out = hj.out
+	s.out = newOutbox(conn.NetConn())
 	now := h.now()
-	k := seat{socket: s, seen: now.UnixMilli(), ping: now.Add(pingEvery(line)).UnixMilli()}
-	k.show(place, now, presence(line)/2)
-	if !h.keep(line, k) {
-		_ = s.out.Close() // nobody is left to tell
+	k := seat{socket: s, heard: now.UnixMilli(), seen: now.UnixMilli(), ping: now.Add(pingEvery(presence(line))).UnixMilli()}
+	if err := k.show(place, line.View().Live().Frontier, now, presence(line)); err != nil || !h.keep(line, k) {
+		s.out.close() // nobody is left to tell
 		h.release(s)
 	}
 	return nil
@@ -140,7 +138,7 @@ func (h *hub) release(s *socket) {
 	telemetry.WSConnections.WithLabelValues(s.token.Room).Dec()
 }
 
-// keep gives the socket to a shard and starts its reader; false when draining.
+// keep gives the socket to a shard; false when draining.
 func (h *hub) keep(line *queue.Line, k seat) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -155,11 +153,7 @@ func (h *hub) keep(line *queue.Line, k seat) bool {
 		}
 		h.rooms[line] = shards
 	}
-	s := k.socket
-	d := shards[s.token.Number%uint64(len(shards))]
-	d.add(k)
-	h.readers.Add(1)
-	go s.read(h, d)
+	shards[k.token.Number%uint64(len(shards))].add(k)
 	return true
 }
 
@@ -175,14 +169,13 @@ func (h *hub) drain(ctx context.Context) {
 	}
 	close(h.quit)
 	gone := make(chan struct{})
-	go func() { h.readers.Wait(); close(gone) }()
+	go func() { h.held.Wait(); close(gone) }()
 	select {
 	case <-gone:
 	case <-ctx.Done():
 	}
 	close(h.cut)
 	<-gone
-	h.writers.Wait()
 }
 
 // comeBack is when one visitor of a draining gateway should come back: all of them

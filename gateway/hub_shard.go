@@ -4,134 +4,105 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"hash/maphash"
+	"io"
 	"math"
-	"math/rand/v2"
 	"slices"
 	"sync"
 	"time"
 
 	"github.com/gorilla/websocket"
+	"golang.org/x/sys/unix"
 
-	"usher/internal/telemetry"
 	"usher/queue"
 )
 
-// pace is how long a visitor may be left without news: nobody near the front, and
-// longer the further back, with jitter so that those of one moment drift apart. It is
-// at most half the presence time.
-func pace(p queue.Place, most time.Duration) time.Duration {
-	var d time.Duration
-	switch {
-	case p.State == queue.InLobby, p.State == queue.Admitted:
-		d = 5 * time.Second
-	case p.State != queue.Waiting || p.Ahead == nil || *p.Ahead < 200:
-		return 0
-	case *p.Ahead < 2_000:
-		d = 2 * time.Second
-	case *p.Ahead < 20_000:
-		d = 5 * time.Second
-	default:
-		d = 10 * time.Second
-	}
-	d = min(d, most*4/5)
-	return d + time.Duration(rand.Int64N(int64(d/4)))
-}
-
-var digestSeed = maphash.MakeSeed()
-
-// digestOf is equal for documents that tell a visitor the same.
-func digestOf(p queue.Place) uint64 {
-	type content struct {
-		phase                           queue.Phase
-		state                           queue.State
-		rank, position, waiting         uint64
-		ranked, extendable              bool
-		progress                        float64
-		eta                             queue.Band
-		message                         string
-		callExpires, passExpires, opens int64
-	}
-	c := content{phase: p.Phase, state: p.State, waiting: p.Waiting, progress: p.Progress, extendable: p.CallExtendable}
-	if p.Rank != nil {
-		c.rank, c.ranked = *p.Rank, true
-	}
-	if p.Position != nil {
-		c.position = *p.Position
-	}
-	if p.ETA != nil {
-		c.eta = *p.ETA
-	}
-	if p.Message != nil {
-		c.message = *p.Message
-	}
-	for to, t := range map[*int64]*time.Time{&c.callExpires: p.CallExpiresAt, &c.passExpires: p.PassExpiresAt, &c.opens: p.OpensAt} {
-		if t != nil {
-			*to = t.UnixMilli()
-		}
-	}
-	return maphash.Comparable(digestSeed, c) | 1 // never 0, which stands for nothing sent
-}
-
-func presence(line *queue.Line) time.Duration {
-	return max(time.Second, time.Duration(line.View().Settings().PresenceTTL)*time.Second)
-}
-
-func pingEvery(line *queue.Line) time.Duration { return min(pingTime, presence(line)/2) }
+const (
+	never = math.MaxInt64
+	// goodbyeTime is how long a client may take to answer a close frame.
+	goodbyeTime = 2 * time.Second
+)
 
 // seat is a socket as its shard's goroutine sees it at each tick: what decides about
 // it lies together, so that a tick over thousands reads no more than that. Times are
 // Unix milliseconds.
 type seat struct {
-	*socket
-	due, seen, ping int64
-	rank            uint64 // while it waits; else noRank
-	slow            bool   // its outbox is not empty
+	*socket                 // nil: nobody sits here
+	due, seen, heard int64  // next document; last marked present; last word of the client
+	ping             int64  // next ping, or, when ended, the end of its time to answer
+	rank             uint64 // by which it is called
+	slow             bool   // its outbox is not empty
+	ended            bool   // a close frame was sent
 }
 
-const (
-	noRank = math.MaxUint64
-	never  = math.MaxInt64
-)
-
-// show sends the document if it says anything new. most is the longest time to the next.
-func (k *seat) show(p queue.Place, now time.Time, most time.Duration) {
-	k.state, k.rank = p.State, noRank
-	if p.State == queue.Waiting && p.Rank != nil {
-		k.rank = *p.Rank
-	}
-	k.due = now.Add(pace(p, most)).UnixMilli()
-	if digest := digestOf(p); digest != k.shown {
-		if k.socket.document(&p) != nil {
-			return // its reader notices that the client is gone, or flush that it is stuck
+// show sends the document if it says anything new, and a ping with it where one would be
+// due before the next.
+func (k *seat) show(p queue.Place, frontier uint64, now time.Time, presence time.Duration) error {
+	pace, rank := outlook(p, frontier, presence)
+	k.state, k.rank, k.due = p.State, rank, now.Add(pace).UnixMilli()
+	ping := k.ping <= k.due
+	sent, err := k.tell(&p, ping)
+	switch {
+	case err != nil:
+		return err
+	case sent && ping:
+		k.pinged(now, presence)
+	case !sent && k.ping <= now.UnixMilli():
+		if err := k.sendPing(now, presence); err != nil {
+			return err
 		}
-		k.shown = digest
-		telemetry.WSMessages.Inc()
 	}
 	if p.State.Final() {
-		k.end(websocket.CloseNormalClosure, "place-"+string(p.State))
+		k.end(websocket.CloseNormalClosure, "place-"+string(p.State), now)
 	}
+	k.slow = !k.out.empty()
+	return nil
+}
+
+func (k *seat) pinged(now time.Time, presence time.Duration) {
+	k.ping = now.Add(pingEvery(presence)).UnixMilli()
+}
+
+func (k *seat) sendPing(now time.Time, presence time.Duration) error {
+	k.pinged(now, presence)
+	err := k.out.control(websocket.PingMessage, nil)
+	k.slow = !k.out.empty()
+	return err
 }
 
 // end says goodbye; nothing follows.
-func (k *seat) end(code int, reason string) {
-	k.close(code, reason)
-	k.due, k.seen, k.ping, k.rank = never, never, never, noRank
+func (k *seat) end(code int, reason string, now time.Time) {
+	if k.ended {
+		return
+	}
+	_ = k.out.control(websocket.CloseMessage, websocket.FormatCloseMessage(code, reason)) // it is closed soon either way
+	k.ended, k.slow = true, !k.out.empty()
+	k.due, k.rank, k.ping = never, noRank, now.Add(goodbyeTime).UnixMilli()
 }
 
-// shard is one writer of a room.
+// shard is all that happens to a part of a room's sockets.
 type shard struct {
 	hub  *hub
 	line *queue.Line
 
-	mu      sync.Mutex // guards the next three
+	mu      sync.Mutex // guards the rest of this block, and gone of its sockets
 	arrived []seat
-	ended   []*socket // whose readers have ended
+	words   []words
 	running bool
 
 	// Below belongs to the goroutine.
-	seats []seat
-	slow  []*socket
+	seats  []seat
+	free   []int // seats where nobody sits
+	epoll  *epoll
+	scrap  [receiveBuffer]byte
+	tokens []queue.Token // of a tick; kept for the next
+	due    []int
+}
+
+// words are what a reader of its own read of a socket that epoll cannot watch.
+type words struct {
+	*socket
+	text  []byte
+	fault error
 }
 
 func (d *shard) add(k seat) {
@@ -140,24 +111,18 @@ func (d *shard) add(k seat) {
 	d.arrived = append(d.arrived, k)
 	if !d.running {
 		d.running = true
-		d.hub.writers.Go(d.run)
+		d.hub.held.Go(d.run)
 	}
-}
-
-func (d *shard) remove(s *socket) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.ended = append(d.ended, s)
 }
 
 // run lives while the shard has sockets.
 func (d *shard) run() {
-	// The room's ticks move everything; the ticker only keeps pings going without them.
+	// The room's ticks move everything; the ticker keeps sockets going without them.
 	idle := time.NewTicker(time.Second)
 	defer idle.Stop()
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	last := ""
+	quit, last := d.hub.quit, ""
 	for {
 		changed := d.line.Changed()
 		if !d.settle() {
@@ -167,149 +132,252 @@ func (d *shard) run() {
 		select {
 		case <-changed:
 		case <-idle.C:
-		case <-d.hub.quit:
+		case <-quit:
+			quit = nil
 			d.goodbye()
+			idle.Reset(50 * time.Millisecond) // whoever answers is gone
+		case <-d.hub.cut:
+			d.settle()
+			for i := range d.seats {
+				d.bury(&d.seats[i])
+			}
+		}
+	}
+}
+
+// settle seats those who have arrived; false when nobody is left and the shard has stopped.
+func (d *shard) settle() bool {
+	d.mu.Lock() // to the end: the next goroutine may begin once running is false
+	defer d.mu.Unlock()
+	for _, k := range d.arrived {
+		if n := len(d.free); n > 0 {
+			k.at, d.free = d.free[n-1], d.free[:n-1]
+			d.seats[k.at] = k
+		} else {
+			k.at = len(d.seats)
+			d.seats = append(d.seats, k)
+		}
+		d.follow(&d.seats[k.at])
+	}
+	d.arrived = nil
+	if d.running = len(d.free) < len(d.seats); !d.running {
+		if d.epoll != nil {
+			d.epoll.close()
+		}
+		d.seats, d.free, d.epoll, d.words, d.tokens, d.due = nil, nil, nil, nil, nil, nil
+	}
+	return d.running
+}
+
+// follow sees to it that the shard hears of what the client sends. It is called with the
+// lock held.
+func (d *shard) follow(k *seat) {
+	if k.out.fd < 0 {
+		s := k.socket
+		s.next = make(chan struct{}, 1)
+		d.hub.held.Go(func() { d.listen(s) })
+		return
+	}
+	var err error
+	if d.epoll == nil {
+		d.epoll, err = newEpoll()
+	}
+	if err == nil {
+		err = d.epoll.add(k.out.fd, k.at)
+	}
+	if err != nil { // out of descriptors or memory: the visitor comes back, here or elsewhere
+		k.end(websocket.CloseTryAgainLater, "too many connections", d.hub.now())
+	}
+}
+
+// listen reads a socket that epoll cannot watch, one piece at a time, until it ends.
+func (d *shard) listen(s *socket) {
+	b := make([]byte, 512)
+	for {
+		n, err := s.out.conn.Read(b)
+		d.mu.Lock()
+		gone := s.gone
+		if !gone {
+			d.words = append(d.words, words{s, b[:n], err})
+		}
+		d.mu.Unlock()
+		if gone || err != nil {
+			return
+		}
+		if _, more := <-s.next; !more {
 			return
 		}
 	}
 }
 
-// settle seats those who have arrived and forgets those who have ended; false when
-// nobody is left and the shard has stopped.
-func (d *shard) settle() bool {
-	d.mu.Lock() // to the end: the next goroutine may begin once running is false
-	defer d.mu.Unlock()
-	for _, k := range d.arrived {
-		k.at = len(d.seats)
-		d.seats = append(d.seats, k)
+// hear takes what clients have sent since the last tick, a piece of each.
+func (d *shard) hear(now time.Time) {
+	if d.epoll != nil {
+		for n, left := len(d.epoll.events), len(d.seats); n == len(d.epoll.events) && left > 0; left -= n {
+			n = d.epoll.ready(func(at int) { d.read(&d.seats[at], now) })
+		}
 	}
-	for _, s := range d.ended {
-		last := len(d.seats) - 1
-		d.seats[s.at] = d.seats[last]
-		d.seats[s.at].at = s.at
-		d.seats[last] = seat{}
-		d.seats = d.seats[:last]
-		s.at = -1
+	d.mu.Lock()
+	said := d.words
+	d.words = nil
+	d.mu.Unlock()
+	for _, w := range said {
+		if w.gone { // only we set it
+			continue
+		}
+		if d.heard(&d.seats[w.at], w.text, w.fault, now); !w.gone {
+			w.next <- struct{}{}
+		}
 	}
-	d.arrived, d.ended = nil, nil
-	if d.running = len(d.seats) > 0; !d.running {
-		d.seats, d.slow = nil, nil
-	}
-	return d.running
 }
 
-// goodbye asks everyone to come back, and closes what is left when it must.
+func (d *shard) read(k *seat, now time.Time) {
+	if k.socket == nil {
+		return // its end had come in the same moment
+	}
+	n, err := unix.Read(k.out.fd, d.scrap[:])
+	switch {
+	case err == unix.EAGAIN || err == unix.EINTR: // the next tick asks again
+		return
+	case err == nil && n == 0:
+		err = io.EOF
+	}
+	d.heard(k, d.scrap[:max(n, 0)], err, now)
+}
+
+// heard deals with what a client said, or that it is gone.
+func (d *shard) heard(k *seat, text []byte, err error, now time.Time) {
+	k.heard = now.UnixMilli()
+	if err == nil && !k.deaf {
+		err = k.receive(text)
+	}
+	var why *unwelcome
+	switch {
+	case errors.As(err, &why):
+		k.deaf = true // but it may read why
+		k.end(why.code, why.reason, now)
+	case err != nil:
+		d.bury(k)
+	default:
+		k.slow = !k.out.empty()
+	}
+}
+
+// bury ends a socket for good.
+func (d *shard) bury(k *seat) {
+	s := k.socket
+	if s == nil {
+		return
+	}
+	s.out.close()
+	d.hub.release(s)
+	if s.next != nil {
+		d.mu.Lock()
+		s.gone = true
+		d.mu.Unlock()
+		close(s.next)
+	}
+	*k = seat{}
+	d.free = append(d.free, s.at)
+}
+
+// goodbye asks everyone to come back.
 func (d *shard) goodbye() {
 	d.settle()
+	now := d.hub.now()
 	for i := range d.seats {
-		k := &d.seats[i]
-		d.line.Seen(k.token)
-		k.end(websocket.CloseServiceRestart, fmt.Sprintf("reconnect=%.1fs", d.hub.comeBack(d.line).Seconds()))
-	}
-	<-d.hub.cut
-	for i := range d.seats {
-		_ = d.seats[i].out.Close() // it may be closed already
+		if k := &d.seats[i]; k.socket != nil {
+			d.line.Seen(k.token)
+			k.end(websocket.CloseServiceRestart, fmt.Sprintf("reconnect=%.1fs", d.hub.comeBack(d.line).Seconds()), now)
+		}
 	}
 }
 
-// tick tells everyone whose time it is; all of them when what the room says to all
-// is not last any more. It returns what the room says now.
+// tick hears everyone out, and tells everyone whose time it is; all of them when what the
+// room says to all is not last any more. It returns what the room says now.
 func (d *shard) tick(ctx context.Context, last string) string {
-	view, now := d.line.View(), d.hub.now()
-	live := view.Live()
+	now := d.hub.now()
+	d.hear(now)
+	live := d.line.View().Live()
 	word := wordOf(live)
-	d.flush()
-	due, tokens := d.collect(live, now, word != last)
-	if len(due) == 0 {
+	d.collect(live, now, word != last)
+	if len(d.due) == 0 {
 		return word
 	}
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	places, err := d.line.Places(ctx, tokens)
+	places, err := d.line.Places(ctx, d.tokens)
 	if err != nil {
 		// The store is away. Those who wait behind the frontier need only the View.
-		due, tokens = slices.DeleteFunc(due, func(at int) bool {
+		d.tokens = d.tokens[:0]
+		d.due = slices.DeleteFunc(d.due, func(at int) bool {
 			k := &d.seats[at]
-			near := k.state != queue.Waiting && k.state != queue.InLobby || k.rank < live.Frontier
+			near := k.state != queue.InLobby && (k.rank == noRank || k.rank < live.Frontier)
 			if near {
 				k.due = 0
+			} else {
+				d.tokens = append(d.tokens, k.token)
 			}
 			return near
-		}), tokens[:0]
-		for _, at := range due {
-			tokens = append(tokens, d.seats[at].token)
-		}
-		if places, err = d.line.Places(ctx, tokens); err != nil {
+		})
+		if places, err = d.line.Places(ctx, d.tokens); err != nil {
 			return last // the next tick asks again
 		}
 	}
-	most := presence(d.line) / 2
-	for i, at := range due {
-		d.seats[at].show(places[i], now, most)
-		d.watch(&d.seats[at])
+	present := presence(d.line)
+	for i, at := range d.due {
+		if k := &d.seats[at]; k.show(places[i], live.Frontier, now, present) != nil {
+			d.bury(k)
+		}
 	}
 	return word
 }
 
-// watch looks after a seat whose outbox is not empty.
-func (d *shard) watch(k *seat) {
-	if !k.slow && !k.out.empty() {
-		k.slow = true
-		d.slow = append(d.slow, k.socket)
-	}
-}
-
-// flush gives the kernel what it did not take before. Who takes nothing for long is
-// asked to come back later.
-func (d *shard) flush() {
-	d.slow = slices.DeleteFunc(d.slow, func(s *socket) bool {
-		if s.at < 0 {
-			return true
-		}
-		k := &d.seats[s.at]
-		empty, err := s.out.flush()
-		if errors.Is(err, errStuck) {
-			k.end(websocket.CloseTryAgainLater, "too slow")
-			return false // it may wake up and read why
-		}
-		k.slow = !empty && err == nil
-		return !k.slow
-	})
-}
-
-// wordOf is what a room says to everyone; when it changes everyone hears at once.
-func wordOf(live queue.Live) string {
-	word := string(live.Phase) + " " + live.Epoch
-	if live.Message != nil {
-		word += " " + *live.Message
-	}
-	return word
-}
-
-// collect keeps everyone alive and present, and returns those who are due: their
-// seats and tokens.
-func (d *shard) collect(live queue.Live, now time.Time, all bool) (due []int, tokens []queue.Token) {
+// collect keeps everyone alive and present, and finds those who are due: their seats and
+// tokens.
+func (d *shard) collect(live queue.Live, now time.Time, all bool) {
 	ms := now.UnixMilli()
 	present := max(time.Second, time.Duration(live.PresenceTTL)*time.Second)
+	seen, silence := (present / 3).Milliseconds(), (pingEvery(present) * 7 / 4).Milliseconds()
+	d.due, d.tokens = d.due[:0], d.tokens[:0]
 	for i := range d.seats {
 		k := &d.seats[i]
-		if ms-k.seen >= (present / 3).Milliseconds() {
-			d.line.Seen(k.token)
-			k.seen = ms
+		if k.slow {
+			d.push(k, now)
 		}
-		if k.slow || k.due == never {
-			continue // the newest document goes out when there is room for it
-		}
-		if ms >= k.ping {
-			_ = k.out.control(websocket.PingMessage, nil) // its failure ends the reader
-			k.ping = now.Add(min(pingTime, present/2)).UnixMilli()
-			if d.watch(k); k.slow {
-				continue
+		switch {
+		case k.socket == nil:
+		case ms >= k.ping && (k.ended || !k.slow && ms-k.heard >= silence):
+			d.bury(k)
+		case k.ended:
+		case !k.slow && (all || ms >= k.due || k.rank < live.Frontier):
+			k.seen = ms // with the question
+			d.due, d.tokens = append(d.due, i), append(d.tokens, k.token)
+		default:
+			if all {
+				k.due = 0 // the newest document goes out when there is room for it
+			}
+			if ms-k.seen >= seen {
+				k.seen = ms
+				d.line.Seen(k.token)
+			}
+			if ms >= k.ping && !k.slow && k.sendPing(now, present) != nil {
+				d.bury(k)
 			}
 		}
-		if all || ms >= k.due || k.rank < live.Frontier {
-			due, tokens = append(due, i), append(tokens, k.token)
-		}
 	}
-	return due, tokens
+}
+
+// push gives the kernel what it did not take before. Who takes nothing for long is asked
+// to come back later.
+func (d *shard) push(k *seat, now time.Time) {
+	err := k.out.flush()
+	switch {
+	case errors.Is(err, errStuck):
+		k.end(websocket.CloseTryAgainLater, "too slow", now) // it may wake up and read why
+	case err != nil:
+		d.bury(k)
+	default:
+		k.slow = !k.out.empty()
+	}
 }

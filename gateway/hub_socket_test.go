@@ -69,16 +69,24 @@ func TestFramesInAnyPieces(t *testing.T) {
 func TestFramesThatNoClientMaySend(t *testing.T) {
 	t.Parallel()
 	for name, b := range map[string][]byte{
-		"without a mask":          {0x81, 2, 'h', 'i'},
-		"reserved bits":           clientFrame(0xc1, "hi"),
-		"an unknown kind":         clientFrame(0x83, "hi"),
-		"a ping in parts":         clientFrame(0x09, "hi"),
-		"a long ping":             clientFrame(0x89, strings.Repeat("x", 126)),
+		"without a mask":    {0x81, 2, 'h', 'i'},
+		"reserved bits":     clientFrame(0xc1, "hi"),
+		"an unknown kind":   clientFrame(0x83, "hi"),
+		"a ping in parts":   clientFrame(0x09, "hi"),
+		"a long ping":       clientFrame(0x89, strings.Repeat("x", 126)),
+		"a ping of 16 bits": {0x89, maskBit | 126, 0, 1, 0, 0, 0, 0, 0},
+	} {
+		var f frames
+		if err := f.feed(b, func(byte, []byte) error { return nil }); !errors.Is(err, errFrame) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	for name, b := range map[string][]byte{
 		"a long message":          clientFrame(0x81, strings.Repeat("x", maxFrame+1)),
 		"a message of many bytes": {0x81, maskBit | 127, 0, 0, 0, 0, 0, 1, 0, 0},
 	} {
 		var f frames
-		if err := f.feed(b, func(byte, []byte) error { return nil }); !errors.Is(err, errFrame) {
+		if err := f.feed(b, func(byte, []byte) error { return nil }); !errors.Is(err, errLong) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -154,42 +162,38 @@ func TestASocketAnswersPingAndClose(t *testing.T) {
 // Who reads nothing is given up, with a word that says to come back; others lose nothing.
 func TestAStuckSocketIsAskedToComeBack(t *testing.T) {
 	t.Parallel()
-	p := socketPair(t)
-	s := newSocket(queue.Token{Room: "gala"}, netip.Prefix{})
-	s.out = p.out
-	d := &shard{seats: []seat{{socket: s}}}
-	doc := bytes.Repeat([]byte("x"), 1<<10)
-	for p.out.empty() {
-		if _, err := p.out.Write(append([]byte{finalBit | websocket.TextMessage, 126, 4, 0}, doc...)); err != nil {
-			t.Fatal(err)
+	bothWays(t, func(t *testing.T, connect func(*testing.T) pair) {
+		p := connect(t)
+		s := newSocket(queue.Token{Room: "gala"}, netip.Prefix{})
+		s.out = p.out
+		d := &shard{seats: []seat{{socket: s}}}
+		k := &d.seats[0]
+		doc := bytes.Repeat([]byte("x"), 1<<10)
+		fill(t, &s.out, func(int) []byte { return append([]byte{finalBit | websocket.TextMessage, 126, 4, 0}, doc...) })
+		s.out.since = time.Now().Add(-2 * stuckTime)
+		d.push(k, time.Now())
+		if !k.ended || !s.out.shut || k.due != never {
+			t.Fatal("a stuck socket is not given up")
 		}
-	}
-	d.watch(&d.seats[0])
-	p.out.mu.Lock()
-	p.out.since = time.Now().Add(-2 * stuckTime)
-	p.out.mu.Unlock()
-	d.flush()
-	if !p.out.isShut() || d.seats[0].due != never {
-		t.Fatal("a stuck socket is not given up")
-	}
-	done := make(chan error, 1)
-	go func() { done <- readToClose(p.far, 4+len(doc), websocket.CloseTryAgainLater) }()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	deadline := time.After(patience)
-	for {
-		select {
-		case err := <-done:
-			if err != nil {
-				t.Error(err)
+		done := make(chan error, 1)
+		go func() { done <- readToClose(p.far, 4+len(doc), websocket.CloseTryAgainLater) }()
+		tick := time.NewTicker(5 * time.Millisecond)
+		defer tick.Stop()
+		deadline := time.After(patience)
+		for {
+			select {
+			case err := <-done:
+				if err != nil {
+					t.Error(err)
+				}
+				return
+			case <-tick.C:
+				d.push(k, time.Now())
+			case <-deadline:
+				t.Fatal("the goodbye never came")
 			}
-			return
-		case <-tick.C:
-			d.flush()
-		case <-deadline:
-			t.Fatal("the goodbye never came")
 		}
-	}
+	})
 }
 
 // readToClose wants whole documents of a length, and then a close frame of the code.

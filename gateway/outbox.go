@@ -1,11 +1,8 @@
 package gateway
 
 import (
-	"bufio"
 	"errors"
 	"net"
-	"net/http"
-	"sync"
 	"syscall"
 	"time"
 
@@ -14,185 +11,177 @@ import (
 )
 
 const (
-	// sendBuffer bounds what the kernel keeps for one socket.
-	sendBuffer = 16 << 10
-	// maxRest bounds what we keep of messages that the kernel did not take whole.
+	// sendBuffer and receiveBuffer bound what the kernel keeps for one socket.
+	sendBuffer    = 16 << 10
+	receiveBuffer = 4 << 10
+	// maxRest bounds what we keep of messages that the kernel did not take whole; a
+	// goodbye may come on top of it.
 	maxRest = 4 << 10
-	// stuckTime is how long a socket may take nothing before it is given up.
+	// stuckTime is how long something may wait before the socket is given up.
 	stuckTime = 15 * time.Second
-	// impatience bounds a write where the kernel's buffer cannot be asked (TLS).
+	// impatience bounds a write where nothing tells how much the kernel would take.
 	impatience = 20 * time.Millisecond
 )
 
-var errStuck = errors.New("the client reads too slowly")
+var (
+	errStuck = errors.New("the client reads too slowly")
+	errShut  = errors.New("a close frame was sent")
+)
 
-// outbox is a connection whose Write never waits: what the kernel does not take
-// now is kept, up to maxRest bytes, and goes out with a later flush. So one slow
-// reader cannot hold the writer that serves thousands.
+// outbox is a connection whose writes never wait: what the kernel does not take now is
+// kept, up to maxRest bytes, and goes out with a later flush. So one slow reader cannot
+// hold the writer that serves thousands. It belongs to one goroutine at a time.
 type outbox struct {
-	net.Conn
-	raw syscall.RawConn // nil where there is none
+	fd    int      // of a connection that is watched by epoll; -1 where conn is
+	conn  net.Conn // of all others: TLS, and systems without epoll
+	leave func()   // tells who counts connections that this one has ended; may be nil
 
-	mu    sync.Mutex // guards all below
-	shut  bool       // a close frame was written: nothing follows
-	rest  []byte     // not taken yet; nil almost always
-	since time.Time  // when rest began to wait
-	chunk []byte     // the argument of attempt
-	taken int        // its results
-	fault error
-	try   func(fd uintptr) bool // o.attempt, bound once
+	shut  bool      // a close frame was written: nothing follows
+	rest  []byte    // not taken yet; nil almost always
+	since time.Time // when rest began to wait
 }
 
-func newOutbox(conn net.Conn) *outbox {
-	o := &outbox{Conn: conn}
-	if tcp, ok := conn.(interface{ SetWriteBuffer(bytes int) error }); ok {
-		_ = tcp.SetWriteBuffer(sendBuffer) // a larger one only costs memory
+// newOutbox takes conn over.
+func newOutbox(conn net.Conn) outbox {
+	if tcp, ok := beneath(conn).(interface {
+		SetWriteBuffer(int) error
+		SetReadBuffer(int) error
+	}); ok { // larger ones only cost memory; a kernel that keeps its own is no harm
+		_ = tcp.SetWriteBuffer(sendBuffer)
+		_ = tcp.SetReadBuffer(receiveBuffer)
 	}
-	if c, ok := conn.(syscall.Conn); ok {
-		if raw, err := c.SyscallConn(); err == nil {
-			o.raw = raw
-		}
+	o := outbox{fd: descriptor(conn), conn: conn}
+	if o.fd < 0 {
+		return o
 	}
-	o.try = o.attempt
+	if counted, ok := conn.(interface{ handOver() (leave func()) }); ok {
+		o.leave = counted.handOver()
+	}
+	_ = conn.Close() // the descriptor is another one of the same connection
+	o.conn = nil
 	return o
 }
 
-var errShut = errors.New("a close frame was sent")
+// beneath is the connection under TLS, or conn itself.
+func beneath(conn net.Conn) net.Conn {
+	if over, ok := conn.(interface{ NetConn() net.Conn }); ok {
+		return over.NetConn()
+	}
+	return conn
+}
+
+// close ends the connection. What a client that took nothing has not read yet is lost:
+// thousands of those would keep the kernel's memory for minutes.
+func (o *outbox) close() {
+	if o.fd >= 0 {
+		if len(o.rest) > 0 {
+			_ = unix.SetsockoptLinger(o.fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
+		}
+		_ = unix.Close(o.fd)
+	} else {
+		_ = beneath(o.conn).Close() // TLS would wait to say goodbye; a close frame has said it
+	}
+	if o.leave != nil {
+		o.leave()
+	}
+}
 
 // control writes a control frame of at most 125 bytes; after a close frame nothing.
 func (o *outbox) control(kind byte, payload []byte) error {
 	frame := append(make([]byte, 0, 2+maxControl), finalBit|kind, byte(len(payload)))
 	frame = append(frame, payload...)
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	_, err := o.write(frame)
+	room := maxRest
+	if kind == websocket.CloseMessage {
+		room += len(frame)
+	}
+	err := o.put(frame, room)
 	o.shut = o.shut || kind == websocket.CloseMessage
 	return err
 }
 
-func (o *outbox) isShut() bool {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.shut
-}
-
 // empty tells that the kernel has taken everything.
-func (o *outbox) empty() bool {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return len(o.rest) == 0
-}
+func (o *outbox) empty() bool { return len(o.rest) == 0 }
 
-// SetWriteDeadline does nothing: no write waits.
-func (o *outbox) SetWriteDeadline(time.Time) error { return nil }
+// write takes b whole, or fails for good.
+func (o *outbox) write(b []byte) error { return o.put(b, maxRest) }
 
-// Write takes b whole, or fails for good.
-func (o *outbox) Write(b []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.write(b)
-}
-
-// write is Write with the lock held.
-func (o *outbox) write(b []byte) (int, error) {
+func (o *outbox) put(b []byte, room int) error {
 	if o.shut {
-		return 0, errShut
+		return errShut
 	}
-	if len(o.rest) > 0 {
-		if len(o.rest)+len(b) > maxRest {
-			return 0, errStuck
+	n := 0
+	if len(o.rest) == 0 {
+		var err error
+		if n, err = o.give(b); err != nil || n == len(b) {
+			return err
 		}
-		o.rest = append(o.rest, b...)
-		return len(b), o.push()
+		o.since = time.Now()
 	}
-	n, err := o.send(b)
-	if err != nil {
-		return n, err
+	if len(o.rest)+len(b)-n > room {
+		return errStuck
 	}
-	if n < len(b) {
-		if len(b)-n > maxRest {
-			return n, errStuck
-		}
-		o.rest, o.since = append([]byte(nil), b[n:]...), time.Now()
-	}
-	return len(b), nil
+	o.rest = append(o.rest, b[n:]...)
+	return nil
 }
 
-// flush sends what waits and tells whether nothing does any more. It fails with
-// errStuck when the client has taken nothing for stuckTime.
-func (o *outbox) flush() (clear bool, err error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
+// flush sends what waits. It fails with errStuck when that waits for longer than stuckTime.
+func (o *outbox) flush() error {
 	if len(o.rest) == 0 {
-		return true, nil
+		return nil
 	}
-	if err := o.push(); err != nil {
-		return false, err
-	}
-	if len(o.rest) > 0 && time.Since(o.since) > stuckTime {
-		return false, errStuck
-	}
-	return len(o.rest) == 0, nil
-}
-
-func (o *outbox) push() error {
-	n, err := o.send(o.rest)
-	if n > 0 {
-		o.rest, o.since = o.rest[n:], time.Now()
-	}
-	if len(o.rest) == 0 {
+	n, err := o.give(o.rest)
+	switch o.rest = o.rest[n:]; {
+	case err != nil:
+		return err
+	case len(o.rest) == 0:
 		o.rest = nil
+	case time.Since(o.since) > stuckTime:
+		return errStuck
 	}
-	return err
+	return nil
 }
 
-// send gives b to the kernel without waiting and returns how much it took.
-func (o *outbox) send(b []byte) (int, error) {
-	if o.raw == nil {
-		if err := o.Conn.SetWriteDeadline(time.Now().Add(impatience)); err != nil {
+// give hands b to the kernel without waiting and returns how much it took.
+func (o *outbox) give(b []byte) (int, error) {
+	if o.fd < 0 {
+		return o.giveConn(b)
+	}
+	for {
+		n, err := unix.Write(o.fd, b)
+		switch err {
+		case nil:
+			return n, nil
+		case unix.EINTR:
+		case unix.EAGAIN:
+			return 0, nil
+		default:
 			return 0, err
 		}
-		return o.Conn.Write(b)
 	}
-	o.chunk, o.taken, o.fault = b, 0, nil
-	err := o.raw.Write(o.try)
-	o.chunk = nil
-	if err == nil {
-		err = o.fault
-	}
-	return o.taken, err
 }
 
-// attempt always returns true: RawConn would wait for the socket otherwise.
-func (o *outbox) attempt(fd uintptr) bool {
-	for o.taken < len(o.chunk) {
-		n, err := unix.Write(int(fd), o.chunk[o.taken:])
-		if n > 0 {
-			o.taken += n
+// giveConn asks the kernel for room first, since TLS cannot take back a write that was
+// cut short. A kernel that has any has enough for what is sent here.
+func (o *outbox) giveConn(b []byte) (int, error) {
+	if c, ok := beneath(o.conn).(syscall.Conn); ok {
+		raw, err := c.SyscallConn()
+		if err != nil {
+			return 0, err
 		}
-		switch {
-		case errors.Is(err, unix.EINTR):
-		case errors.Is(err, unix.EAGAIN):
-			return true
-		case err != nil:
-			o.fault = err
-			return true
+		ready := []unix.PollFd{{Events: unix.POLLOUT}}
+		err = raw.Control(func(fd uintptr) {
+			ready[0].Fd = int32(fd)
+			_, _ = unix.Poll(ready, 0) // a fault is as good as no room: flush asks again
+		})
+		if err != nil {
+			return 0, err
+		}
+		if ready[0].Revents == 0 {
+			return 0, nil
 		}
 	}
-	return true
-}
-
-// hijacker hands a connection over as an outbox.
-type hijacker struct {
-	http.ResponseWriter
-	out *outbox // set by Hijack
-}
-
-func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
-	conn, rw, err := http.NewResponseController(h.ResponseWriter).Hijack()
-	if err != nil {
-		return nil, nil, err
+	if err := o.conn.SetWriteDeadline(time.Now().Add(impatience)); err != nil {
+		return 0, err
 	}
-	h.out = newOutbox(conn)
-	return h.out, rw, nil
+	return o.conn.Write(b)
 }

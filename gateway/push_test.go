@@ -3,9 +3,12 @@ package gateway
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"encoding/json"
+	"errors"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/netip"
 	"strings"
 	"testing"
@@ -166,125 +169,149 @@ func TestChatterEndsASocket(t *testing.T) {
 	}
 }
 
+// bothWays runs a test on a connection that is written by its descriptor, and on one
+// under TLS.
+func bothWays(t *testing.T, test func(t *testing.T, pair func(*testing.T) pair)) {
+	t.Helper()
+	for name, connect := range map[string]func(*testing.T) pair{"plain": socketPair, "TLS": tlsPair} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			test(t, connect)
+		})
+	}
+}
+
+// fill writes documents until one has to wait, and tells how many there were.
+func fill(t *testing.T, out *outbox, doc func(n int) []byte) int {
+	t.Helper()
+	for n := 0; ; n++ {
+		if !out.empty() {
+			return n
+		}
+		if err := out.write(doc(n)); err != nil {
+			t.Fatalf("document %d: %v", n, err)
+		}
+	}
+}
+
 // A reader that stops must not hold up the others, and is given up in the end.
 func TestASlowSocketBlocksNobody(t *testing.T) {
 	t.Parallel()
-	slow, fast := socketPair(t), socketPair(t)
-	doc := make([]byte, 1<<10)
-	start := time.Now()
-	var err error
-	writes := 0
-	for ; err == nil && writes < 1_000_000; writes++ {
-		if clear, flushed := slow.out.flush(); flushed != nil {
-			err = flushed
-			break
-		} else if !clear {
-			break // what a shard does then: nothing
+	bothWays(t, func(t *testing.T, connect func(*testing.T) pair) {
+		slow, fast := connect(t), connect(t)
+		doc := make([]byte, 1<<10)
+		fill(t, &slow.out, func(int) []byte { return doc })
+		var err error
+		for range 2 * maxRest / len(doc) {
+			if err = slow.out.write(doc); err != nil {
+				break
+			}
 		}
-		_, err = slow.out.Write(doc)
-	}
-	if err != nil || writes < 2 {
-		t.Fatalf("the slow socket took %d documents: %v", writes, err)
-	}
-	if took := time.Since(start); took > patience/2 {
-		t.Errorf("filling a socket took %v", took)
-	}
-	for range 2 * maxRest / len(doc) {
-		if _, err = slow.out.Write(doc); err != nil {
-			break
+		if !errors.Is(err, errStuck) {
+			t.Errorf("what waits for a slow socket grows without end: %v", err)
 		}
-	}
-	if err == nil {
-		t.Error("what waits for a slow socket grows without end")
-	}
-	if _, err := fast.out.Write([]byte("hello\n")); err != nil {
-		t.Error(err)
-	}
-	if line, err := bufio.NewReader(fast.far).ReadString('\n'); err != nil || line != "hello\n" {
-		t.Errorf("%q, %v", line, err)
-	}
-	slow.out.mu.Lock()
-	slow.out.since = time.Now().Add(-2 * stuckTime)
-	slow.out.mu.Unlock()
-	if _, err := slow.out.flush(); err != errStuck {
-		t.Errorf("stuck for long: %v", err)
-	}
+		if err := fast.out.write([]byte("hello\n")); err != nil {
+			t.Error(err)
+		}
+		if line, err := bufio.NewReader(fast.far).ReadString('\n'); err != nil || line != "hello\n" {
+			t.Errorf("%q, %v", line, err)
+		}
+		slow.out.since = time.Now().Add(-2 * stuckTime)
+		if err := slow.out.flush(); !errors.Is(err, errStuck) {
+			t.Errorf("stuck for long: %v", err)
+		}
+	})
 }
 
 // What did not fit arrives whole and in order once the reader goes on.
 func TestOutboxLosesNothing(t *testing.T) {
 	t.Parallel()
-	p := socketPair(t)
-	sent := 0
-	for {
-		clear, err := p.out.flush()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if !clear {
-			break
-		}
-		line := strings.Repeat(string(rune('a'+sent%26)), 999) + "\n"
-		if _, err := p.out.Write([]byte(line)); err != nil {
-			t.Fatal(err)
-		}
-		sent++
-	}
-	done := make(chan int)
-	go func() {
-		got := 0
-		lines := bufio.NewReader(p.far)
-		for got < sent {
-			line, err := lines.ReadString('\n')
-			if err != nil || len(line) != 1000 || line[0] != byte('a'+got%26) {
-				break
+	bothWays(t, func(t *testing.T, connect func(*testing.T) pair) {
+		p := connect(t)
+		sent := fill(t, &p.out, func(n int) []byte { return []byte(strings.Repeat(string(rune('a'+n%26)), 999) + "\n") })
+		done := make(chan int)
+		go func() {
+			got := 0
+			lines := bufio.NewReader(p.far)
+			for got < sent {
+				line, err := lines.ReadString('\n')
+				if err != nil || len(line) != 1000 || line[0] != byte('a'+got%26) {
+					break
+				}
+				got++
 			}
-			got++
-		}
-		done <- got
-	}()
-	deadline := time.After(patience)
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		select {
-		case got := <-done:
-			if got != sent {
-				t.Errorf("%d of %d lines arrived whole", got, sent)
+			done <- got
+		}()
+		deadline := time.After(patience)
+		tick := time.NewTicker(5 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			select {
+			case got := <-done:
+				if got != sent {
+					t.Errorf("%d of %d lines arrived whole", got, sent)
+				}
+				return
+			case <-tick.C:
+				if err := p.out.flush(); err != nil {
+					t.Fatal(err)
+				}
+			case <-deadline:
+				t.Fatal("it never all arrived")
 			}
-			return
-		case <-tick.C:
-			if _, err := p.out.flush(); err != nil {
-				t.Fatal(err)
-			}
-		case <-deadline:
-			t.Fatal("it never all arrived")
 		}
-	}
+	})
 }
 
 type pair struct {
-	out *outbox
+	out outbox
 	far net.Conn
 }
 
-func socketPair(t *testing.T) pair {
+func connected(t *testing.T) (near, far net.Conn) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	far, err := net.Dial("tcp", l.Addr().String())
-	if err != nil {
+	if far, err = net.Dial("tcp", l.Addr().String()); err != nil {
 		t.Fatal(err)
 	}
-	near, err := l.Accept()
-	if err != nil {
+	t.Cleanup(func() { far.Close() })
+	if near, err = l.Accept(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { far.Close(); near.Close() })
-	return pair{newOutbox(near), far}
+	return near, far
+}
+
+func socketPair(t *testing.T) pair {
+	t.Helper()
+	near, far := connected(t)
+	p := pair{newOutbox(near), far}
+	t.Cleanup(p.out.close)
+	return p
+}
+
+func tlsPair(t *testing.T) pair {
+	t.Helper()
+	near, far := connected(t)
+	server := httptest.NewUnstartedServer(nil)
+	server.StartTLS() // for its certificate
+	t.Cleanup(server.Close)
+	over := tls.Server(near, server.TLS)
+	client := tls.Client(far, &tls.Config{InsecureSkipVerify: true})
+	shaken := make(chan error, 1)
+	go func() { shaken <- client.Handshake() }()
+	if err := over.Handshake(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-shaken; err != nil {
+		t.Fatal(err)
+	}
+	p := pair{newOutbox(over), client}
+	t.Cleanup(p.out.close)
+	return p
 }
 
 func TestDrainSpreadsReconnects(t *testing.T) {

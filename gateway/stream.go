@@ -40,44 +40,48 @@ func (s *Server) getEvents(w http.ResponseWriter, r *http.Request, v *visit, lin
 
 // stream sends until the client goes, the place ends, or the gateway drains.
 func (s *Server) stream(ctx context.Context, out *steady, line *queue.Line, t queue.Token, place queue.Place) {
-	shown, quiet, due := uint64(0), s.now(), time.Time{}
-	last := wordOf(line.View().Live())
+	var shown uint64
+	var doc []byte
+	var due time.Time
+	rank := uint64(noRank)
+	quiet, last := s.now(), wordOf(line.View().Live())
 	beat := time.NewTicker(min(heartbeat, presence(line)/3))
 	defer beat.Stop()
-	for {
-		changed, now := line.Changed(), s.now()
+	for news := true; ; {
+		changed, now, live := line.Changed(), s.now(), line.View().Live()
 		line.Seen(t)
-		live := line.View().Live()
-		word := wordOf(live)
-		called := place.State == queue.Waiting && place.Rank != nil && *place.Rank < live.Frontier
-		if !due.IsZero() && (called || word != last || !now.Before(due)) {
-			last = word
-			var err error
+		if word := wordOf(live); !news && (rank < live.Frontier || word != last || !now.Before(due)) {
 			asking, cancel := context.WithTimeout(ctx, 2*time.Second)
-			place, _, err = line.Place(asking, t)
+			asked, _, err := line.Place(asking, t)
 			cancel()
-			if err != nil {
-				due = now.Add(time.Second) // Redis is away: the next round asks again
-				place = queue.Place{}
+			last = word
+			if news = err == nil; news {
+				place = asked
+			} else {
+				rank, due = noRank, now.Add(time.Second) // Redis is away
 			}
 		}
-		switch digest := digestOf(place); {
-		case place.Room != "" && digest != shown:
-			if _, err := fmt.Fprintf(out, "data: %s\n\n", appendPlace(nil, &place)); err != nil || out.control.Flush() != nil {
+		if news {
+			news = false
+			var pace time.Duration
+			pace, rank = outlook(place, live.Frontier, presence(line))
+			due = now.Add(pace)
+			doc = appendPlace(doc[:0], &place)
+			if digest := digestOf(doc); digest != shown {
+				if _, err := fmt.Fprintf(out, "data: %s\n\n", doc); err != nil || out.control.Flush() != nil {
+					return
+				}
+				shown, quiet = digest, now
+			}
+			if place.State.Final() {
 				return
 			}
-			shown, quiet = digest, now
-		case now.Sub(quiet) >= heartbeat:
+		}
+		if now.Sub(quiet) >= heartbeat {
 			if _, err := fmt.Fprint(out, ": still here\n\n"); err != nil || out.control.Flush() != nil {
 				return
 			}
 			quiet = now
-		}
-		if place.State.Final() {
-			return
-		}
-		if place.Room != "" {
-			due = now.Add(pace(place, presence(line)/2))
 		}
 		select {
 		case <-changed:

@@ -1,0 +1,78 @@
+package gateway
+
+import (
+	"fmt"
+	"net"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// epoll tells which of a shard's sockets have something to read, or have ended. It is
+// asked at each tick and wakes nobody: what clients send here, pongs and goodbyes, can
+// wait for that.
+//
+// Who owns a descriptor: newOutbox makes one of its own from a connection (descriptor)
+// and closes the connection, so Go's poller knows nothing of it. From then on the outbox
+// owns it, and the outbox belongs to one goroutine: the handler's, which hands it to the
+// shard's with shard.add. Only that goroutine reads, writes and closes it, once, in
+// shard.bury, which frees the seat in the same step. So no number is used after its close,
+// when the kernel may have given it to another connection. A close takes it out of epoll.
+// News are about seats, not descriptors: news that came with those of a socket which has
+// just been buried find an empty seat; seats are given away only between two ticks.
+type epoll struct {
+	fd     int
+	events [128]unix.EpollEvent
+}
+
+func newEpoll() (*epoll, error) {
+	fd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("make an epoll: %w", err)
+	}
+	return &epoll{fd: fd}, nil
+}
+
+func (e *epoll) close() { _ = unix.Close(e.fd) }
+
+// add watches a descriptor until it is closed. at comes back with its news.
+func (e *epoll) add(fd, at int) error {
+	err := unix.EpollCtl(e.fd, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLRDHUP, Fd: int32(at)})
+	if err != nil {
+		return fmt.Errorf("watch a socket: %w", err)
+	}
+	return nil
+}
+
+// ready tells whose news there are, at most 128 at once; those whose news are not read
+// come again after the others.
+func (e *epoll) ready(visit func(at int)) (n int) {
+	n, err := unix.EpollWait(e.fd, e.events[:], 0)
+	if err != nil {
+		return 0 // interrupted: the next tick asks again
+	}
+	for _, event := range e.events[:n] {
+		visit(int(event.Fd))
+	}
+	return n
+}
+
+// descriptor is another descriptor of conn, which Go's own poller does not know; -1
+// where there is none.
+func descriptor(conn net.Conn) int {
+	c, ok := conn.(syscall.Conn)
+	if !ok {
+		return -1
+	}
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return -1
+	}
+	fd := -1
+	var fault error
+	err = raw.Control(func(own uintptr) { fd, fault = unix.FcntlInt(own, unix.F_DUPFD_CLOEXEC, 0) })
+	if err != nil || fault != nil {
+		return -1
+	}
+	return fd
+}

@@ -1,0 +1,21 @@
+//go:build !linux
+
+package gateway
+
+import (
+	"errors"
+	"net"
+)
+
+// epoll is Linux' own: elsewhere every socket has a goroutine that reads.
+type epoll struct{}
+
+func newEpoll() (*epoll, error) { return nil, errors.ErrUnsupported }
+
+func (*epoll) close() {}
+
+func (*epoll) add(int, int) error { return errors.ErrUnsupported }
+
+func (*epoll) ready(func(at int)) int { return 0 }
+
+func descriptor(net.Conn) int { return -1 }
