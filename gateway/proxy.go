@@ -115,6 +115,8 @@ func (s *Server) OriginStatus(name string) queue.OriginStatus {
 	status := o.Status()
 	return queue.OriginStatus{
 		Health: status.Health, LatencyMS: status.Latency.Seconds() * 1000, InFlight: status.InFlight,
+		Limit: status.Limit, Servers: status.Servers, ServersUp: status.Up,
+		Share: status.Share, Reason: status.Reason, Known: status.Known,
 	}
 }
 

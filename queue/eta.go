@@ -2,6 +2,7 @@ package queue
 
 import (
 	"math"
+	"strconv"
 	"time"
 )
 
@@ -18,14 +19,20 @@ const measuredAfter = 20 * time.Second
 // says; the band is nil where nobody can tell. Those who return go before it, but take a
 // quarter of the calls at most.
 func (v *View) eta(ahead uint64) (*Band, *string) {
-	pace := float64(v.settings.PacePerMin)
+	pace := float64(v.settings.PacePerMin) * float64(v.share) / 1000
 	if v.phase == Paused || v.phase == Open && v.Phase() == Paused {
 		return nil, &etaPaused
 	}
-	if v.Phase() != Open || v.Bypass() || pace == 0 {
+	if v.Phase() != Open || v.Bypass() || v.settings.PacePerMin == 0 {
 		return nil, nil
 	}
+	if v.share == 0 {
+		return nil, &etaSlowed
+	}
 	fast, slow, why := pace, pace, (*string)(nil)
+	if v.share < 900 {
+		why = &etaSlowed
+	}
 	if v.full() {
 		// Places in the shop become free as they do, not as the pace wishes.
 		if slow = min(pace, 60*float64(v.settings.Capacity)/float64(v.settings.SessionTTL)); v.measured {
@@ -47,6 +54,24 @@ func (v *View) eta(ahead uint64) (*Band, *string) {
 func (v *View) full() bool {
 	second := uint64(v.settings.PacePerMin/60) + 1
 	return v.sessions+v.called+second > uint64(v.settings.Capacity)
+}
+
+// limit is what holds the pace back, or nil.
+func (v *View) limit() *PaceLimit {
+	if v.share >= 1000 {
+		return nil
+	}
+	share := float64(v.share) / 1000
+	return &PaceLimit{Origin: deref(v.settings.Origin), Reason: v.shareReason, Share: share, PacePerMin: share * float64(v.settings.PacePerMin)}
+}
+
+// word is what this gateway says of the origin's share, in thousandths, and why; "" when it
+// does not know, or nobody has anything but the best to say.
+func (v *View) word() (share, reason string) {
+	if v == nil || !v.origin.Known || v.origin.Share >= 1 && v.share >= 1000 {
+		return "", ""
+	}
+	return strconv.Itoa(int(1000 * v.origin.Share)), v.origin.Reason
 }
 
 // measure keeps a minute of calls and gives v the pace of it. Time in which nobody could

@@ -3,7 +3,9 @@ package queue
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -30,6 +32,7 @@ const (
 // Line is one gateway's hold on one room.
 type Line struct {
 	room string
+	id   string // of this gateway's hold on it, among all gateways'
 	keys []string
 	rdb  redis.UniversalClient
 	ring *keyring.Ring
@@ -85,7 +88,7 @@ const maxGiven = 1 << 18
 
 func newLine(cfg Config, room string) *Line {
 	return &Line{
-		room: room, keys: keysOf(room), rdb: cfg.Redis, replicas: cfg.WaitReplicas, ring: cfg.Ring, log: cfg.Log.With("room", room), origin: cfg.OriginStatus,
+		room: room, id: fmt.Sprintf("%016x", rand.Uint64()), keys: keysOf(room), rdb: cfg.Redis, replicas: cfg.WaitReplicas, ring: cfg.Ring, log: cfg.Log.With("room", room), origin: cfg.OriginStatus,
 		clock: cfg.clock, changed: make(chan struct{}), given: map[string]given{}, leaving: map[Token]bool{},
 	}
 }

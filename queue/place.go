@@ -113,9 +113,26 @@ type RoomDraw struct {
 
 // OriginStatus is how a room's origin does, as the gateway that answers sees it.
 type OriginStatus struct {
-	Health    string  `json:"health" enum:"unknown,ok,slow,failing"`
+	Health    string  `json:"health" enum:"unknown,ok,slow,failing,down"`
 	LatencyMS float64 `json:"latency_ms"`
 	InFlight  int     `json:"in_flight"`
+	Limit     int     `json:"limit" doc:"requests that this gateway sends it at once at most, just now"`
+	Servers   int     `json:"servers"`
+	ServersUp int     `json:"servers_up"`
+
+	// Share is how much of the pace the origin can take, from 0 to 1, and Reason why that is
+	// less than all; Known tells that the gateway has seen enough of it lately to say so.
+	Share  float64 `json:"-"`
+	Reason string  `json:"-"`
+	Known  bool    `json:"-"`
+}
+
+// PaceLimit says that fewer are called than the pace allows, to protect the origin.
+type PaceLimit struct {
+	Origin     string  `json:"origin" doc:"its name; empty for the box office"`
+	Reason     string  `json:"reason" enum:"slow,failing,busy,down" doc:"the worst that a gateway reports"`
+	Share      float64 `json:"share" doc:"of the pace, from 0 to 1, over all gateways"`
+	PacePerMin float64 `json:"pace_per_min" doc:"what is left of it"`
 }
 
 // Live is the operators' document about a room: its settings and its figures.
@@ -138,6 +155,8 @@ type Live struct {
 	// PaceActualPerMin counts the calls of the last minute.
 	PaceActualPerMin float64      `json:"pace_actual_per_min"`
 	OriginStatus     OriginStatus `json:"origin_status"`
+	// PaceLimitedBy is null while the pace is in force.
+	PaceLimitedBy *PaceLimit `json:"pace_limited_by"`
 	// BeaconFault is why the beacon of the coming draw cannot be had. Past the opening the
 	// room is paused until it can, or beacon_url is dropped.
 	BeaconFault string `json:"beacon_fault,omitempty"`

@@ -52,6 +52,7 @@ func (l *Line) round(ctx context.Context, before *View, at readFrom, a admission
 			readLeft = before.left == nil
 		}
 	}
+	share, why := before.word()
 	sent := l.pendingMarks(before)
 	var marked, advanced *redis.Cmd
 	var counted, left bitsAnswer
@@ -61,7 +62,7 @@ func (l *Line) round(ctx context.Context, before *View, at readFrom, a admission
 			marked = p.EvalSha(ctx, markScript.Hash(), l.keys, append([]any{l.now()}, sent.args...)...)
 		}
 		advanced = p.EvalSha(ctx, advanceScript.Hash(), l.keys, l.now(), revision, seenEpoch, seenFrontier, seenNext,
-			a.count, a.id, a.by.Name, a.by.ID, a.by.RequestID)
+			a.count, a.id, a.by.Name, a.by.ID, a.by.RequestID, l.id, share, why)
 		if readCounted {
 			counted = l.askBits(ctx, p, "counted", at, before)
 		}

@@ -66,6 +66,10 @@ type View struct {
 	pace     float64
 	measured bool
 	origin   OriginStatus
+	// share is how much of the pace the origin can take, in thousandths, shareReason why
+	// that is less than all.
+	share       uint64
+	shareReason string
 }
 
 // viewOf reads the answer of advance.lua. before holds what is not sent again.
@@ -97,6 +101,10 @@ func viewOf(room string, answer []any, before *View) (*View, error) {
 		called: field("open"), calledTotal: field("called_total"), admittedTotal: field("admitted_total"),
 		missed: field("missed"), lapsedTotal: field("lapsed_total"), leftTotal: field("left_total"),
 		presenceMillis: field("presence_ttl"), phoneMillis: field("phone_ttl"), outOfLine: field("out_of_line"), moves: field("moves"), returning: field("returning"),
+	}
+	v.share, v.shareReason = 1000, state["share_reason"]
+	if said, ok := state["share"]; ok {
+		v.share = number(said)
 	}
 	v.inForce, v.shown, v.claimsDue = v.drawn, state["ranked"] == "1", state["claims_due"] == "1"
 	if q := field("quiet_until"); q > 0 {
@@ -239,6 +247,7 @@ func (v *View) Live() Live {
 	if v.quiet() {
 		l.QuietUntil = &v.quietUntil
 	}
+	l.PaceLimitedBy = v.limit()
 	return l
 }
 

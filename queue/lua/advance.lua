@@ -2,7 +2,9 @@
 -- each tick; running it again in the same moment changes nothing.
 -- ARGV: time, revision of the settings that the caller has, epoch, frontier and next
 --   number that it remembers, how many an operator admits beyond the pace, and for
---   that: id, actor, actor's id, request id.
+--   that: id, actor, actor's id, request id. Then the gateway's id (hexadecimal), what
+--   share of the pace it says the origin can take, in thousandths ('' when it does not
+--   know), and why.
 -- Returns {'ok', now, phase, waiting, present, sessions, calls made, state…}, the state
 --   as names and values, without settings when the caller has them; or {'none'}.
 if not load() then return { 'none' } end
@@ -30,6 +32,25 @@ end
 expire(now)
 
 if p == 'open' and s.method == 'draw' and not s.lobby_size and num('next') > 0 and trusted and not quiet(now) then close_lobby() end
+
+-- The origin's share is the mean of what gateways said within SAID ms, each its newest word.
+local SAID, GATEWAYS = 5000, 64
+if ARGV[12] ~= '' or (s.shares or '') ~= '' then
+  local words, sum, least, why = {}, 0, 1000, ''
+  local function word(id, share, at, reason)
+    words[#words + 1] = string.format('%s=%s@%s@%s', id, share, at, reason)
+    sum = sum + share
+    if tonumber(share) < least then least, why = tonumber(share), reason end
+  end
+  if ARGV[12] ~= '' then word(ARGV[11], ARGV[12], int(now), ARGV[13]) end
+  for id, share, at, reason in string.gmatch(s.shares or '', '(%x+)=(%d+)@(%d+)@(%l*)') do
+    if #words < GATEWAYS and tonumber(at) > now - SAID and (id ~= ARGV[11] or ARGV[12] == '') then word(id, share, at, reason) end
+  end
+  if least == 1000 then words, sum = {}, 0 end
+  set('shares', table.concat(words, ';'))
+  set('share', #words > 0 and floor(sum / #words) or 1000)
+  set('share_reason', why)
+end
 
 -- Presence: when a slot ends, the oldest is emptied and becomes the one in force.
 local pt, ends = num('ptime'), num('slot_ends')

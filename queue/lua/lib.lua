@@ -108,8 +108,8 @@ local function turn()
   if p ~= 'paused' and not quiet(now) then
     add('clock', dt)
     if p == 'open' and drawn() then
-      local pace = num('pace')
-      set('bucket', min(num('bucket') + dt * pace, max(COST, pace * 1000)))
+      local pace = num('pace') * (tonumber(s.share) or 1000) / 1000 -- what the origin can take of it
+      set('bucket', floor(min(num('bucket') + dt * pace, max(COST, pace * 1000))))
     end
   end
   set('time', now)

@@ -28,6 +28,7 @@ export interface RoomLive {
   pace_actual_per_min: number;
   now: string;
   origin_status?: { health: string; latency_ms: number; in_flight: number } | null;
+  pace_limited_by?: { reason: "slow" | "failing" | "busy" | "down"; share: number; pace_per_min: number } | null;
 }
 
 export type Settings = Partial<Record<keyof RoomLive, unknown>>;
