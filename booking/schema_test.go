@@ -20,7 +20,7 @@ import (
 var exempt = []string{
 	"events", "venues", "plans", // reference tables
 	"operators", "operator_keys", "audit",
-	"rooms", "room_epochs", "room_draws", "room_checkpoints", "room_claims", "room_lobbies", "room_entries",
+	"rooms", "room_epochs", "room_draws", "room_checkpoints", "room_claims", "room_lobbies", "room_entries", "policy_sets",
 	"sandbox_payments", // the far side of the payment wire
 	"goose_db_version",
 }

@@ -47,6 +47,7 @@ func (s *Server) routes() error {
 	s.api = humagin.New(e, cfg)
 	queue.RegisterOperate(s.api, s.cfg.Hall, s.cfg.Auth)
 	s.registerPublic()
+	s.registerPolicies()
 
 	for _, c := range s.rawCalls() {
 		e.Handle(c.method, ginPath(c.path), c.handler)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/gorilla/websocket"
 
+	"usher/gateway/policy"
 	"usher/internal/pass"
 	"usher/internal/problem"
 	"usher/queue"
@@ -43,12 +44,14 @@ func (s *Server) edge(w http.ResponseWriter, r *http.Request) {
 		keepCookies(r.Header, func(name string) bool { return !plantable(name) })
 	}
 	r = withVisit(r, v)
+	defer v.settle(w)
 	if !own(v.path) {
 		if room, origin, ok := s.cfg.Hall.Protects(v.host, v.path); ok {
 			s.protected(w, r, v, room, origin)
 			return
 		}
 		if o := s.routed(v); o != nil {
+			v.class = policy.Site
 			switch {
 			case !s.charge(w, r, v):
 			case !s.cfg.Hall.Known(): // it may be protected for all that this gateway knows
@@ -93,12 +96,14 @@ func (s *Server) routed(v *visit) *hop {
 // protected serves a path that a room's settings protect. An empty origin is the
 // shop itself, whose console and operators' calls no room may lock.
 func (s *Server) protected(w http.ResponseWriter, r *http.Request, v *visit, room, name string) {
+	v.room = room
 	if name == "" {
 		if under(v.path, "/console") || under(v.path, "/assets") || under(v.path, "/api/v1/operate") || s.guard(w, r, v, room, room) {
 			s.shop(w, r, v)
 		}
 		return
 	}
+	v.class = policy.Origin
 	if !s.guard(w, r, v, room, room) {
 		return
 	}
@@ -128,6 +133,7 @@ func (s *Server) forward(w http.ResponseWriter, r *http.Request, o *hop, maxBody
 func (s *Server) shop(w http.ResponseWriter, r *http.Request, v *visit) {
 	harden(w.Header(), v.secure)
 	if room := roomOf(v.path); room != "" {
+		v.room = room
 		if t, byToken, ok := s.place(r, room); ok {
 			v.place, v.byToken, v.holder = &t, byToken, placeHolder(room, t.Number)
 		} else if c, err := s.passes.FromRequest(r, room, s.now()); err == nil {
@@ -137,6 +143,7 @@ func (s *Server) shop(w http.ResponseWriter, r *http.Request, v *visit) {
 	event, guarded := eventOf(r.Method, v.path)
 	if event != "" {
 		room, known := s.cfg.Hall.RoomOfEvent(event)
+		v.room = room
 		switch {
 		case guarded && !known:
 			if s.charge(w, r, v) {
@@ -164,13 +171,17 @@ func (s *Server) shop(w http.ResponseWriter, r *http.Request, v *visit) {
 		}
 	}
 	if !s.boxOffice(v.path) {
-		if r.ContentLength > maxOwnBody {
+		limit := int64(maxOwnBody)
+		if v.path == policiesPath {
+			limit = policy.MaxBody
+		}
+		if r.ContentLength > limit {
 			w.Header().Set("Connection", "close")
 			problem.Write(w, r, problem.BodyTooLarge())
 			return
 		}
 		if r.Body != nil && r.Body != http.NoBody {
-			r.Body = http.MaxBytesReader(w, r.Body, maxOwnBody)
+			r.Body = http.MaxBytesReader(w, r.Body, limit)
 		}
 		if r.Method == http.MethodHead && !strings.HasSuffix(v.path, "/events") {
 			r.Method = http.MethodGet // the server drops the body
@@ -243,11 +254,18 @@ func (s *Server) charge(w http.ResponseWriter, r *http.Request, v *visit) bool {
 		return true
 	}
 	v.charged = true
-	if p := s.limits.arrive(w, v, s.now()); p != nil {
-		problem.Write(w, r, p)
-		return false
+	refused := s.limits.arrive(w, r, v, s.now())
+	if refused == nil {
+		return true
 	}
-	return true
+	if refused.room != "" && !own(v.path) {
+		if _, ok := s.cfg.Hall.Line(refused.room); ok {
+			s.turnAway(w, r, v, refused.room, nil)
+			return false
+		}
+	}
+	problem.Write(w, r, refused.problem)
+	return false
 }
 
 // guard lets a request with a pass for audience through. The room is the audience,
@@ -267,10 +285,6 @@ func (s *Server) guard(w http.ResponseWriter, r *http.Request, v *visit, audienc
 			s.turnAway(w, r, v, room, p)
 			return false
 		}
-	}
-	if p := s.limits.protected(r.Context(), w, v, now); p != nil {
-		problem.Write(w, r, p)
-		return false
 	}
 	return true
 }

@@ -14,7 +14,6 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"usher/gateway/origin"
-	"usher/internal/ratelimit"
 )
 
 func TestAScriptThatAsksTooFastIsRefused(t *testing.T) {
@@ -48,7 +47,7 @@ func TestAScriptThatAsksTooFastIsRefused(t *testing.T) {
 func TestJoinsAreLimitedOverAllGateways(t *testing.T) {
 	t.Parallel()
 	limited := func(c *Config) {
-		c.Limits.Joins = ratelimit.Quota{Requests: 1, Window: time.Minute, Burst: 10}
+		setLimit(c, "joins", 1, 60, 10)
 	}
 	a := open(t, limited)
 	a.set("gala", `{"pace_per_min":0}`)
@@ -112,7 +111,7 @@ func TestACrowdFromManyAddressesIsNotLimited(t *testing.T) {
 func TestOneSessionCannotFeedManyBots(t *testing.T) {
 	t.Parallel()
 	s := open(t, func(c *Config) {
-		c.Limits.Origin = ratelimit.Quota{Requests: 1, Window: time.Minute, Burst: 5}
+		setLimit(c, "origin", 1, 60, 5)
 	})
 	s.set("gala", `{}`)
 	now := time.Now()
@@ -258,10 +257,9 @@ func TestConfigReportsAllFaults(t *testing.T) {
 	bad := Config{
 		Origins: map[string]origin.Config{"x": {URLs: []*url.URL{{Scheme: "ftp", Host: "x"}}}},
 		Routes:  []Route{{Host: "UPPER", Origin: "nowhere"}},
-		Limits:  Limits{Joins: ratelimit.Quota{Requests: -1, Window: time.Second}},
 	}
 	_, err := New(bad)
-	for _, part := range []string{"Redis", "Ring", "Hall", "Auth", "Log", "Assets", "Waiting", `"x"`, "nowhere", "UPPER", "joins"} {
+	for _, part := range []string{"Redis", "Ring", "Hall", "Auth", "Log", "Assets", "Waiting", `"x"`, "nowhere", "UPPER"} {
 		if err == nil || !strings.Contains(err.Error(), part) {
 			t.Errorf("%q is not in %v", part, err)
 		}

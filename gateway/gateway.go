@@ -17,6 +17,7 @@ import (
 
 	"usher/gateway/cache"
 	"usher/gateway/origin"
+	"usher/gateway/policy"
 	"usher/internal/keyring"
 	"usher/internal/operator"
 	"usher/internal/pass"
@@ -49,8 +50,8 @@ type Config struct {
 	Waiting func(w http.ResponseWriter, r *http.Request, status int, page WaitingPage)
 	// BoxOffice describes booking's calls; merged into /api/v1/openapi.json.
 	BoxOffice *huma.OpenAPI
-	// Limits are the rate limits; zero fields take the defaults.
-	Limits Limits
+	// Policies are in force until an operator sets others; policy.Defaults when nil.
+	Policies *policy.Document
 	// MaxSockets bounds the WebSockets of waiting visitors on this process (default
 	// 16,000 of the 20,000 descriptors that a process may have), MaxSocketsPerPrefix
 	// those of one client prefix (default a quarter of it).
@@ -125,12 +126,14 @@ func (c *Config) validate() error {
 			faults = append(faults, fmt.Errorf("gateway: route host %q is not a host name in lower case", r.Host))
 		}
 	}
-	faults = append(faults, c.Limits.validate()...)
 	return errors.Join(faults...)
 }
 
 func (c *Config) setDefaults() {
-	c.Limits.setDefaults()
+	if c.Policies == nil {
+		defaults := policy.Defaults()
+		c.Policies = &defaults
+	}
 	for n, fallback := range map[*int]int{
 		&c.MaxSockets: 16_000, &c.MaxStreams: 1_000, &c.MaxBridges: 1_000, &c.DrainRate: 2_000,
 		&c.MaxConnections: 18_000, &c.CacheBytes: 64 << 20,
@@ -182,7 +185,6 @@ func New(cfg Config) (*Server, error) {
 	s := &Server{
 		cfg: cfg, log: cfg.Log, now: cfg.Now, trusted: cfg.TrustedProxies,
 		passes:   pass.NewVerifier(cfg.Ring.PassPublic),
-		limits:   newLimiter(cfg.Limits, cfg.Redis, cfg.Log),
 		hub:      newHub(hubLimits{sockets: cfg.MaxSockets, perPrefix: cfg.MaxSocketsPerPrefix, drainRate: cfg.DrainRate}, max(2, runtime.GOMAXPROCS(0)), cfg.Now),
 		door:     &door{trusted: cfg.TrustedProxies, max: cfg.MaxConnections, perPrefix: cfg.MaxConnectionsPerPrefix, of: map[netip.Prefix]int{}},
 		origins:  make(map[string]*hop, len(cfg.Origins)),
@@ -191,6 +193,10 @@ func New(cfg Config) (*Server, error) {
 		streams:  newOpenings(cfg.MaxStreams),
 		bridges:  newOpenings(cfg.MaxBridges),
 		monitors: newOpenings(maxMonitors),
+	}
+	s.limits = &limiter{
+		engine: policy.NewEngine(policy.Config{Redis: cfg.Redis, Log: cfg.Log, Fallback: *cfg.Policies}),
+		passes: s.passes, auth: cfg.Auth,
 	}
 	for _, o := range cfg.AllowedOrigins {
 		if err := s.cross.AddTrustedOrigin(o); err != nil {
@@ -232,13 +238,14 @@ func (s *Server) hops(yield func(*hop) bool) {
 	}
 }
 
-// Run watches the origins until ctx ends; then it drains for at most drainTime. It
+// Run watches the origins and keeps the policies up to date until ctx ends; then it drains for at most drainTime. It
 // returns nil when ctx ended.
 func (s *Server) Run(ctx context.Context) error {
 	var watching sync.WaitGroup
 	for o := range s.hops {
 		watching.Go(func() { o.Origin.Run(ctx) })
 	}
+	watching.Go(func() { s.limits.engine.Run(ctx) })
 	<-ctx.Done()
 	watching.Wait()
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTime)

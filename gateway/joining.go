@@ -61,6 +61,7 @@ func (s *Server) enrol(w http.ResponseWriter, r *http.Request, v *visit, line *q
 	if err != nil {
 		return 0, t, s.refusal(r, "read an invitation", err)
 	}
+	v.identity = identity
 	if identity == "" {
 		t, refused = s.join(w, r, v, line)
 		return http.StatusCreated, t, refused

@@ -2,157 +2,217 @@ package gateway
 
 import (
 	"context"
-	"log/slog"
+	"math/rand/v2"
 	"net/http"
-	"net/netip"
 	"strconv"
-	"sync/atomic"
+	"strings"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/redis/go-redis/v9"
-
+	"usher/gateway/policy"
+	"usher/internal/operator"
+	"usher/internal/pass"
 	"usher/internal/problem"
 	"usher/internal/ratelimit"
-	"usher/internal/telemetry"
-)
-
-// Limits are the quotas of the edge; doc.go says why the defaults are what they
-// are. A zero Quota takes its default.
-type Limits struct {
-	// Visit is what one client prefix may ask for without a place or a pass, a
-	// process. Default 50 a second, 200 at once.
-	Visit ratelimit.Quota
-	// Visitor is what one place or session may ask for, a process. Default 20 a
-	// second, 100 at once.
-	Visitor ratelimit.Quota
-	// Joins are the new places of one client prefix, all gateways together, but for a
-	// fiftieth of the burst that each may let pass unasked. Default 120 a minute, 200 at once.
-	Joins ratelimit.Quota
-	// Origin is what one session may ask of protected paths, all gateways together, but
-	// for a fiftieth of the burst as above. Default 600 a minute, 300 at once.
-	Origin ratelimit.Quota
-}
-
-func (l *Limits) setDefaults() {
-	for q, fallback := range map[*ratelimit.Quota]ratelimit.Quota{
-		&l.Visit:   {Requests: 50, Window: time.Second, Burst: 200},
-		&l.Visitor: {Requests: 20, Window: time.Second, Burst: 100},
-		&l.Joins:   {Requests: 120, Window: time.Minute, Burst: 200},
-		&l.Origin:  {Requests: 600, Window: time.Minute, Burst: 300},
-	} {
-		if *q == (ratelimit.Quota{}) {
-			*q = fallback
-		}
-	}
-}
-
-func (l Limits) validate() []error {
-	l.setDefaults()
-	var faults []error
-	for name, q := range map[string]ratelimit.Quota{"visit": l.Visit, "visitor": l.Visitor, "joins": l.Joins, "origin": l.Origin} {
-		if err := (ratelimit.Policy{Name: name, Quota: q}).Validate(); err != nil {
-			faults = append(faults, err)
-		}
-	}
-	return faults
-}
-
-// Bounds of the in-process tables: about 150 bytes a key.
-const (
-	maxPrefixes = 100_000
-	maxHolders  = 200_000
 )
 
 // holder is who has shown a place or a pass: the room and the number or session.
 type holder struct{ room, id string }
 
-type limiter struct {
-	visit   *ratelimit.Local[netip.Prefix]
-	visitor *ratelimit.Local[holder]
-
-	joins  *ratelimit.Leased[netip.Prefix]
-	origin *ratelimit.Leased[holder]
-	// What stands in for the shared store while Redis is away.
-	localJoins  *ratelimit.Local[netip.Prefix]
-	localOrigin *ratelimit.Local[holder]
-	// away is until when the shared store is not asked after it failed, in Unix
-	// milliseconds, so that an outage costs a visitor no wait.
-	away atomic.Int64
-	log  *slog.Logger
-}
-
-// awayTime is how long one failure speaks for the next callers.
-const awayTime = time.Second
-
-func newLimiter(l Limits, rdb redis.UniversalClient, log *slog.Logger) *limiter {
-	joins, origin := ratelimit.Policy{Name: "joins", Quota: l.Joins}, ratelimit.Policy{Name: "origin", Quota: l.Origin}
-	shared := ratelimit.NewRedis(rdb)
-	return &limiter{
-		visit:       ratelimit.NewLocal[netip.Prefix](ratelimit.Policy{Name: "visit", Quota: l.Visit}, maxPrefixes),
-		visitor:     ratelimit.NewLocal[holder](ratelimit.Policy{Name: "visitor", Quota: l.Visitor}, maxHolders),
-		joins:       ratelimit.NewLeased(shared, joins, maxPrefixes, netip.Prefix.String),
-		origin:      ratelimit.NewLeased(shared, origin, maxHolders, func(h holder) string { return h.room + " " + h.id }),
-		localJoins:  ratelimit.NewLocal[netip.Prefix](joins, maxPrefixes),
-		localOrigin: ratelimit.NewLocal[holder](origin, maxHolders),
-		log:         log,
-	}
-}
-
-// arrive charges one request: to its holder if it showed a place or a pass, else to
-// the prefix it came from. It costs no round trip.
-func (l *limiter) arrive(w http.ResponseWriter, v *visit, now time.Time) *problem.Problem {
-	if v.holder != (holder{}) {
-		return settle(w, l.visitor.Policy(), l.visitor.Take(v.holder, now))
-	}
-	return settle(w, l.visit.Policy(), l.visit.Take(v.prefix, now))
-}
-
-// join charges a new place to the prefix it came from.
-func (l *limiter) join(ctx context.Context, w http.ResponseWriter, v *visit, now time.Time) *problem.Problem {
-	return settle(w, l.joins.Policy(), ask(ctx, l, l.joins, l.localJoins, v.prefix, now))
-}
-
-// protected charges a request to a protected path to its session.
-func (l *limiter) protected(ctx context.Context, w http.ResponseWriter, v *visit, now time.Time) *problem.Problem {
-	return settle(w, l.origin.Policy(), ask(ctx, l, l.origin, l.localOrigin, v.holder, now))
-}
-
-// ask asks the quota of all gateways, and this one's own while Redis is away.
-func ask[K comparable](ctx context.Context, l *limiter, leased *ratelimit.Leased[K], local *ratelimit.Local[K], key K, now time.Time) ratelimit.Decision {
-	if now.UnixMilli() < l.away.Load() {
-		return local.Take(key, now)
-	}
-	d, err := leased.Take(ctx, key, now)
-	if err != nil {
-		l.away.Store(now.Add(awayTime).UnixMilli())
-		l.log.WarnContext(ctx, "limits are local: Redis does not answer", "policy", leased.Policy().Name, "error", err)
-		return local.Take(key, now)
-	}
-	return d
-}
-
-type outcomes struct{ allowed, denied prometheus.Counter }
-
-// decisions are the counters of the policies, found once.
-var decisions = func() map[string]outcomes {
-	m := map[string]outcomes{}
-	for _, name := range []string{"visit", "visitor", "joins", "origin"} {
-		m[name] = outcomes{telemetry.LimitDecisions.WithLabelValues(name, "allowed"), telemetry.LimitDecisions.WithLabelValues(name, "denied")}
-	}
-	return m
-}()
-
-func settle(w http.ResponseWriter, p ratelimit.Policy, d ratelimit.Decision) *problem.Problem {
-	ratelimit.SetHeaders(w.Header(), p, d)
-	if d.Allowed {
-		decisions[p.Name].allowed.Inc()
-		return nil
-	}
-	decisions[p.Name].denied.Inc()
-	return ratelimit.Exceeded(p, d)
-}
-
 func placeHolder(room string, number uint64) holder {
 	return holder{room, strconv.FormatUint(number, 10)}
+}
+
+// limiter asks the policies about requests, and words what they say.
+type limiter struct {
+	engine *policy.Engine
+	passes *pass.Verifier
+	auth   *operator.Authenticator
+	// challenge refuses a request that has to solve one first; nil where there is none.
+	challenge func(r *http.Request, v *visit, over exceeded) *problem.Problem
+}
+
+// exceeded is a policy that a request has no quota left of.
+type exceeded struct {
+	Rule     *policy.Rule
+	Decision ratelimit.Decision
+}
+
+// refusal is what a request that is denied gets: to the room, or a problem.
+type refusal struct {
+	room    string
+	problem *problem.Problem
+}
+
+// arrive charges one request, once it is known who makes it.
+func (l *limiter) arrive(w http.ResponseWriter, r *http.Request, v *visit, now time.Time) *refusal {
+	class := v.class
+	if class == "" {
+		class = policy.ClassOf(r.Method, v.path)
+	}
+	v.query = policy.Query{
+		Class: class, Method: r.Method, Host: v.host, Path: withoutParameters(v.path), Header: r.Header,
+		Addr: v.addr, Room: v.room, Shows: policy.Nothing, Clearance: v.cleared,
+	}
+	switch {
+	case v.claims != nil:
+		v.query.Shows = policy.Pass
+	case v.place != nil:
+		v.query.Shows = policy.Place
+	}
+	v.query.Audience, v.query.ID = v.holder.room, v.holder.id
+	if l.engine.Asks() {
+		v.query.Ask = asked{l, r, v, now}
+	}
+	return l.decide(r.Context(), w, r, v, now)
+}
+
+// join charges a new place.
+func (l *limiter) join(ctx context.Context, w http.ResponseWriter, v *visit, now time.Time) *problem.Problem {
+	v.query.Class, v.query.Solved = policy.Join, v.solved
+	if refused := l.decide(ctx, w, v.request, v, now); refused != nil {
+		return refused.problem
+	}
+	return nil
+}
+
+func (l *limiter) decide(ctx context.Context, w http.ResponseWriter, r *http.Request, v *visit, now time.Time) *refusal {
+	var verdict policy.Verdict
+	l.engine.Decide(ctx, &v.query, now, &verdict)
+	writeStates(w.Header(), verdict.States())
+	v.after = append(v.after, verdict.After...)
+	switch {
+	case verdict.Blocked:
+		p := problem.New(http.StatusForbidden, "abnormal-usage-detected", "Requests from this network are not answered.")
+		p.Code = "network-blocked"
+		return &refusal{problem: p}
+	case verdict.Rule == nil:
+		return nil
+	}
+	refused := &refusal{problem: tooMany(&verdict)}
+	switch verdict.Rule.Action {
+	case policy.ToRoom:
+		refused.room = verdict.Rule.Room
+	case policy.Challenge:
+		if l.challenge != nil && !verdict.Refused {
+			if p := l.challenge(r, v, exceeded{verdict.Rule, verdict.Decision}); p != nil {
+				refused.problem = p
+			}
+		}
+	}
+	return refused
+}
+
+// crowdSpread is the most that is added to when a crowd may come back, besides half of it.
+const crowdSpread = 2 * time.Second
+
+// tooMany words a denial, with the problem type and the member that
+// draft-ietf-httpapi-ratelimit-headers-10, section 5, gives it. Those who share a quota
+// with strangers are sent back at different times.
+func tooMany(v *policy.Verdict) *problem.Problem {
+	wait := v.Decision.RetryAfter
+	if v.Rule.Crowd {
+		wait += rand.N(wait/2 + crowdSpread)
+	}
+	var p *problem.Problem
+	switch {
+	case v.Refused:
+		return problem.New(http.StatusServiceUnavailable, "temporary-reduced-capacity", "This cannot be answered right now. Please try again.").
+			With("violated-policies", v.Violated).In(wait)
+	case v.Reduced:
+		p = problem.New(http.StatusTooManyRequests, "temporary-reduced-capacity", "Fewer requests than usual can be answered right now. Please slow down.")
+	case v.Rule.Nested:
+		p = problem.New(http.StatusTooManyRequests, "abnormal-usage-detected", "Too many requests from one network in a short time. Please slow down.")
+	default:
+		p = problem.New(http.StatusTooManyRequests, "quota-exceeded", "Too many requests in a short time. Please slow down.")
+	}
+	p.Code = "quota-exceeded"
+	return p.With("violated-policies", v.Violated).In(wait)
+}
+
+// The canonical names of the fields.
+const (
+	policyField = "Ratelimit-Policy"
+	stateField  = "Ratelimit"
+)
+
+// writeStates writes the RateLimit-Policy and RateLimit fields: one list each, of every
+// policy that looked at the request.
+func writeStates(h http.Header, states []policy.State) {
+	if len(states) == 0 {
+		return
+	}
+	before := h[stateField]
+	b := make([]byte, 0, 96)
+	if len(before) > 0 {
+		b = append(append(b, before[0]...), ", "...)
+	}
+	for i, s := range states {
+		if i > 0 {
+			b = append(b, ", "...)
+		}
+		b = ratelimit.AppendState(b, s.Rule.Name, s.Decision)
+	}
+	h[stateField] = []string{string(b)}
+	if len(states) == 1 && len(before) == 0 {
+		h[policyField] = states[0].Rule.Header
+		return
+	}
+	b = b[:0]
+	if len(before) > 0 {
+		b = append(append(b, h[policyField][0]...), ", "...)
+	}
+	for i, s := range states {
+		if i > 0 {
+			b = append(b, ", "...)
+		}
+		b = append(b, s.Rule.Header[0]...)
+	}
+	h[policyField] = []string{string(b)}
+}
+
+// withoutParameters is a path as a program reads it that cuts each segment at its
+// semicolon: no limit is gone round by one.
+func withoutParameters(path string) string {
+	if !strings.Contains(path, ";") {
+		return path
+	}
+	segments := strings.Split(path, "/")
+	for i, segment := range segments {
+		segments[i], _, _ = strings.Cut(segment, ";")
+	}
+	return strings.Join(segments, "/")
+}
+
+// asked finds out what few policies want to know of a request.
+type asked struct {
+	l   *limiter
+	r   *http.Request
+	v   *visit
+	now time.Time
+}
+
+// Holds tells whether the request shows a pass of the room.
+func (a asked) Holds(room string) bool {
+	_, err := a.l.passes.FromRequest(a.r, room, a.now)
+	return err == nil
+}
+
+// Identity is whom the invitation is for, or the operator.
+func (a asked) Identity() string {
+	if a.v.identity != "" {
+		return "invited " + a.v.identity
+	}
+	if under(a.v.path, "/api/v1/operate") {
+		if who, refused := a.l.auth.Authenticate(a.r); refused == nil {
+			return "operator " + who.ID
+		}
+	}
+	return ""
+}
+
+// settle charges what the request costs by how it was answered.
+func (v *visit) settle(w http.ResponseWriter) {
+	if answered, ok := w.(interface{ Status() int }); ok && len(v.after) > 0 {
+		v.after.Answered(answered.Status())
+	}
 }

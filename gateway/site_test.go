@@ -20,6 +20,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"usher/gateway/origin"
+	"usher/gateway/policy"
 	"usher/internal/devstack/devtest"
 	"usher/internal/keyring"
 	"usher/internal/operator"
@@ -62,6 +63,19 @@ func open(t *testing.T, changes ...func(*Config)) *site {
 	return s
 }
 
+// setLimit changes one policy of the defaults.
+func setLimit(c *Config, name string, quota, window, burst int64) {
+	if c.Policies == nil {
+		defaults := policy.Defaults()
+		c.Policies = &defaults
+	}
+	for i := range c.Policies.Policies {
+		if p := &c.Policies.Policies[i]; p.Name == name {
+			p.Quota, p.Window, p.Burst = quota, window, burst
+		}
+	}
+}
+
 // another is a second gateway on the same Redis.
 func (s *site) another(changes ...func(*Config)) *site {
 	s.t.Helper()
@@ -101,6 +115,7 @@ func (s *site) start(changes ...func(*Config)) {
 	if s.server, err = New(cfg); err != nil {
 		s.t.Fatal(err)
 	}
+	keepRunning(s.t, s.server.Run)
 	front := httptest.NewUnstartedServer(s.server.Handler())
 	front.Listener = s.server.Guard(front.Listener)
 	// Far below what any process sets: no stream may notice.

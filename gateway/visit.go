@@ -10,6 +10,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"usher/gateway/policy"
 	"usher/internal/pass"
 	"usher/internal/problem"
 	"usher/queue"
@@ -31,12 +32,25 @@ type visit struct {
 	charged bool
 	given   bool // the answer sets a cookie of this visitor alone
 	public  bool // the route lets answers be kept for all
+
+	request *http.Request    // that this is of
+	class   policy.Class     // where the path alone does not tell
+	room    string           // of the path, or in front of it
+	query   policy.Query     // what policies were asked
+	after   policy.Unsettled // what is charged by the answer
+	// cleared names what the visitor got for a challenge that was solved: policies charge it
+	// in place of the prefix. solved tells that this very request shows a solved one.
+	cleared  string
+	solved   bool
+	identity string // whom the invitation is for, when one was shown
 }
 
 type visitKey struct{}
 
 func withVisit(r *http.Request, v *visit) *http.Request {
-	return r.WithContext(context.WithValue(r.Context(), visitKey{}, v))
+	r = r.WithContext(context.WithValue(r.Context(), visitKey{}, v))
+	v.request = r
+	return r
 }
 
 func visitOf(r *http.Request) *visit { return r.Context().Value(visitKey{}).(*visit) }

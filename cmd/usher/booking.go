@@ -7,6 +7,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"usher/booking"
+	"usher/gateway/policy"
 	"usher/internal/keyring"
 	"usher/queue"
 )
@@ -129,7 +130,7 @@ func (c workerCommand) Run(ctx context.Context, p process, command *kong.Context
 }
 
 // work are the parts of a worker: the jobs of the box office and the record of
-// the rooms. Any number of processes may do it.
+// the rooms and policies. Any number of processes may do it.
 func work(st *stores, log *slog.Logger, mail booking.MailConfig, c core, beaconHosts []string) ([]part, error) {
 	worker, err := booking.NewWorker(booking.WorkerConfig{
 		DB: st.db, Redis: st.redis, Ring: st.ring, Log: log, Mail: mail, Sandbox: c.Sandbox, PublicURL: c.PublicURL,
@@ -138,5 +139,6 @@ func work(st *stores, log *slog.Logger, mail booking.MailConfig, c core, beaconH
 		return nil, err
 	}
 	recorder := queue.NewRecorder(queue.RecorderConfig{Redis: st.redis, DB: st.db, Ring: st.ring, BeaconHosts: beaconHosts, Log: log})
-	return []part{worker.Run, recorder.Run}, nil
+	policies := policy.NewRecorder(policy.RecorderConfig{Redis: st.redis, DB: st.db, Log: log})
+	return []part{worker.Run, recorder.Run, policies.Run}, nil
 }

@@ -158,6 +158,10 @@ func (e edge) build(st *stores, log *slog.Logger, bookingURLs []*url.URL) (*buil
 	if err != nil {
 		return nil, err
 	}
+	limits, err := file.limits()
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", e.Config, err)
+	}
 	rooms, err := file.patches()
 	if err != nil {
 		return nil, err
@@ -185,7 +189,8 @@ func (e edge) build(st *stores, log *slog.Logger, bookingURLs []*url.URL) (*buil
 		Booking: origin.Config{URLs: bookingURLs}, TrustedProxies: e.TrustedProxies, AllowedOrigins: e.AllowedOrigins,
 		Origins: origins, Routes: routes, DrainRate: e.DrainRate, CacheBytes: e.CacheMB << 20,
 		ProxyProtocol: e.ProxyProtocol, MaxConnections: e.MaxConnections, MaxConnectionsPerPrefix: e.MaxPerPrefix,
-		Assets: web.Handler(),
+		Policies: limits,
+		Assets:   web.Handler(),
 		Waiting: func(w http.ResponseWriter, r *http.Request, status int, page gateway.WaitingPage) {
 			web.RenderWaiting(w, r, status, web.WaitingRoom(page))
 		},

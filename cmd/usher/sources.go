@@ -13,6 +13,8 @@ import (
 
 	"github.com/alecthomas/kong"
 	"gopkg.in/yaml.v3"
+
+	"usher/gateway/policy"
 )
 
 // variable is a flag's name in the environment; with _FILE after it, the name of
@@ -120,6 +122,11 @@ type configFile struct {
 	// Rooms are made where they are missing, as by PUT rooms/{room}, once a worker
 	// runs that records rooms; what an operator changed later stays.
 	Rooms map[string]any `yaml:"rooms"`
+	// Policies, Lists and Candidate are the rate limits until an operator sets others, as by
+	// PUT policies; docs/policies.md is their manual.
+	Policies  yaml.Node `yaml:"policies"`
+	Lists     yaml.Node `yaml:"lists"`
+	Candidate yaml.Node `yaml:"candidate"`
 
 	Flags map[string]string `yaml:",inline"`
 }
@@ -143,6 +150,18 @@ func readConfig(path string) (*configFile, error) {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	return &file, nil
+}
+
+// limits are the rate limits that the file sets.
+func (f *configFile) limits() (*policy.Document, error) {
+	defaults := policy.Defaults()
+	change, faults := policy.ParseNodes(&f.Policies, &f.Lists, &f.Candidate)
+	var all []error
+	for _, fault := range faults {
+		all = append(all, fault)
+	}
+	document := change.Apply(defaults, defaults)
+	return &document, errors.Join(all...)
 }
 
 // effective is the configuration in force, with secrets left out, as one log

@@ -68,24 +68,33 @@ type Decision struct {
 	ResetAfter time.Duration
 }
 
+// debtLimit is how many whole bursts a key may be in debt by at most: requests that were
+// charged unasked come on top of a burst that is spent. What is remembered from a wider
+// quota, or from a clock that went back, denies no longer than that.
+const debtLimit = 2
+
 // Decide is the generic cell rate algorithm (ITU-T I.371, annex A; in the form of
 // Boulder's ratelimits/gcra.go): tat is the theoretical arrival time that the
 // store remembers for the key, 0 for an unknown key; tat and now are microseconds
-// of the store's clock; cost is at least 1. It returns the arrival time to
-// remember, which is tat itself when the request is denied. A cost above the
-// burst is never allowed.
+// of the store's clock; cost is at least 0. It returns the arrival time to
+// remember, which is tat itself, within its limits, when the request is denied. A
+// cost above the burst is never allowed.
 func Decide(q Quota, tat, now, cost int64) (int64, Decision) {
-	tat = max(tat, now)
-	next := tat + cost*q.interval()
-	room := now + q.tolerance() - next
+	return decide(q.interval(), q.tolerance(), tat, now, cost)
+}
+
+func decide(interval, tolerance, tat, now, cost int64) (int64, Decision) {
+	tat = min(max(tat, now), now+debtLimit*tolerance)
+	next := tat + cost*interval
+	room := now + tolerance - next
 	if room < 0 {
 		return tat, Decision{
-			Remaining:  max(0, (now+q.tolerance()-tat)/q.interval()),
+			Remaining:  max(0, (now+tolerance-tat)/interval),
 			RetryAfter: micros(-room),
 			ResetAfter: micros(tat - now),
 		}
 	}
-	return next, Decision{Allowed: true, Remaining: room / q.interval(), ResetAfter: micros(next - now)}
+	return next, Decision{Allowed: true, Remaining: room / interval, ResetAfter: micros(next - now)}
 }
 
 func micros(n int64) time.Duration { return time.Duration(n) * time.Microsecond }

@@ -100,6 +100,9 @@ func (r *recorder) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	return http.NewResponseController(r.ResponseWriter).Hijack()
 }
 
+// Status is what was answered.
+func (r *recorder) Status() int { return r.status }
+
 func (r *recorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }
 
 // AdminHandler serves /metrics, /healthz, /readyz and /debug/pprof/. It belongs on

@@ -23,6 +23,7 @@ var (
 	CertificateEnds    = promauto.NewGauge(prometheus.GaugeOpts{Name: "usher_tls_certificate_ends_timestamp_seconds", Help: "When the first of the TLS certificates from files ends."})
 	WSMessages         = promauto.NewCounter(prometheus.CounterOpts{Name: "usher_ws_messages_total", Help: "Messages sent to waiting visitors."})
 	LimitDecisions     = counterVec("usher_limit_decisions_total", "Rate-limit decisions.", "policy", "outcome")
+	LimitsAlone        = promauto.NewGauge(prometheus.GaugeOpts{Name: "usher_limits_alone", Help: "1 while Redis does not answer and this gateway allows its share of the quotas."})
 	OriginLatency      = promauto.NewHistogramVec(prometheus.HistogramOpts{
 		Name: "usher_origin_latency_seconds", Help: "Time from sending a request to an origin to its response header.",
 		Buckets: prometheus.ExponentialBuckets(0.001, 2, 14),
