@@ -25,7 +25,7 @@ async function check(page, name) {
   assert.deepEqual(await accessibilityFaults(page), [], name);
 }
 
-test("a visitor of the lobby recomputes the drawn rank, and a record that was changed is found out; the operator begins anew", { timeout: 60_000 }, async () => {
+test("a visitor of the lobby recomputes the drawn rank, and a record that was changed is found out; the operator begins anew", { timeout: 180_000 }, async () => {
   const lottery = (more) => site.operate("PUT", "rooms/lottery", { title: "The lottery", pace_per_min: 0, ...more });
   await lottery({ method: "draw", lobby_at: new Date(Date.now() - 1000).toISOString(), opens_at: new Date(Date.now() + 20_000).toISOString() });
   await site.crowd("lottery", 30);
@@ -76,6 +76,21 @@ test("a visitor of the lobby recomputes the drawn rank, and a record that was ch
   await check(console_, "console-reset-phone");
   await sure.getByRole("button", { name: "Reset it" }).click();
   await page.getByRole("heading", { name: "The line began anew" }).waitFor();
+
+  await console_.locator("#beacon_url").fill("https://evil.example/" + "a".repeat(64));
+  await console_.getByRole("button", { name: "Save the schedule" }).click();
+  await console_.getByText("--beacon-hosts").waitFor();
+  await console_.locator("#beacon_url").fill("");
+  const { publicKey: guestList } = generateKeyPairSync("ed25519");
+  const { kty, crv, x } = guestList.export({ format: "jwk" });
+  await console_.locator("#invite_keys").fill(JSON.stringify({ kty, crv, x }));
+  await console_.getByRole("button", { name: "Save the invitations" }).click();
+  await console_.getByText("The guest list's keys are in force.").waitFor();
+  await console_.locator("#phones").fill("240");
+  await console_.getByRole("button", { name: "Set the seconds" }).click();
+  await console_.getByText("A phone stays in line for 240 seconds").waitFor();
+  const { invite_keys, phone_presence_ttl_s } = await site.operate("GET", "rooms/lottery");
+  assert.deepEqual([invite_keys[0].x, phone_presence_ttl_s], [x, 240]);
 
   await console_.locator("#method").selectOption("fifo");
   await console_.locator("#closes_at").fill("2040-01-02T03:04:05");

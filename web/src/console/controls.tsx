@@ -1,5 +1,6 @@
 import { useRef, useState } from "preact/hooks";
 import { count, plural } from "../lib/format";
+import { Guests } from "./guests";
 import type { Put, RoomLive } from "./room-live";
 import { Schedule } from "./schedule";
 
@@ -25,9 +26,11 @@ export function Controls({ now, put, admit, reset, drawn }: Props) {
         <h2>Pace</h2>
         <Setting id="pace" label="Calls a minute" value={now.pace_per_min} least={0} button="Set the pace" step={step(now.pace_per_min)} apply={(n) => put({ pace_per_min: n }, `The pace is ${count(n)} a minute.`)} />
         <Setting id="capacity" label="Inside at once" value={now.capacity} least={0} button="Set the capacity" step={step(now.capacity)} apply={(n) => put({ capacity: n }, `The capacity is ${count(n)}.`)} />
+        <Setting id="phones" label="Seconds that a sleeping phone stays in line" value={now.phone_presence_ttl_s} least={1} button="Set the seconds" step={30} apply={(n) => put({ phone_presence_ttl_s: n }, `A phone stays in line for ${count(n)} seconds of silence.`)} />
       </section>
       <Message message={now.message} put={put} />
       <Schedule now={now} put={put} drawn={drawn} />
+      <Guests now={now} put={put} />
       <section class="sheet wide" aria-label="Begin anew">
         <h2>Begin anew</h2>
         <div class="row spread">

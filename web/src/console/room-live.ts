@@ -9,12 +9,18 @@ export interface RoomLive {
   epoch: string;
   method: "fifo" | "draw";
   beacon: string;
+  /** A drand chain that the beacon comes from, and why it cannot be had. */
+  beacon_url: string;
+  beacon_fault?: string;
   lobby_at: string | null;
   opens_at: string | null;
   closes_at: string | null;
   /** While a restored room calls nobody. */
   quiet_until?: string | null;
   message: string | null;
+  phone_presence_ttl_s: number;
+  invite_keys: object[];
+  invite_only: boolean;
   pace_per_min: number;
   capacity: number;
   waiting: number;

@@ -71,7 +71,7 @@ export function RoomPage({ room, mayChange, ended }: { room: string; mayChange: 
   }, [room, span]);
   useEffect(() => {
     ask<Room>("GET", path("rooms", room)).then(setOpen, () => {}); // the draw's figures are extra
-  }, [room, now?.epoch, now?.phase, now?.beacon]);
+  }, [room, now?.epoch, now?.phase, now?.beacon, now?.beacon_url, now?.opens_at]);
   useEffect(() => {
     if (now) document.title = `${count(now.waiting)} waiting · ${now.title}`;
   }, [now]);

@@ -37,7 +37,7 @@ export interface Room {
   waiting: number;
   present: number;
   message: string | null;
-  draw: { commitment: string; beacon: string; lobby_size?: number; secret?: string; seed?: string };
+  draw: { commitment: string; beacon: string; beacon_url?: string; round?: number; round_at?: string; lobby_size?: number; secret?: string; seed?: string };
 }
 
 export interface EventSummary { slug: string; title: string; venue_name: string; status: string; performances: { id: string; starts_at: string; status: string }[]; categories: { name: string; price: Money }[] }
@@ -84,6 +84,11 @@ export class Problem extends Error {
     this.code = String(body.code ?? "unreachable");
     this.body = body;
     this.retryAfter = retryAfter;
+  }
+
+  /** What is wrong with which field, where the server says so. */
+  get faults() {
+    return (this.body.errors ?? []) as { location: string; message: string }[];
   }
 }
 

@@ -16,7 +16,10 @@ export function Trouble({ cause, again }: { cause: unknown; again?: () => void }
   if (!cause) return null;
   return (
     <div class="note stop row spread" role="alert">
-      <p>{cause instanceof Problem ? cause.message : "Something went wrong on this page."}</p>
+      <p>
+        {cause instanceof Problem ? cause.message : "Something went wrong on this page."}
+        {cause instanceof Problem && cause.faults.map(({ location, message }) => <><br />{location.replace(/^body\./, "")} {message}</>)}
+      </p>
       {again && <button class="button" type="button" onClick={again}>Try again</button>}
     </div>
   );
