@@ -68,6 +68,11 @@ func (o *Origin) Run(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 			o.judge()
+			for _, s := range o.servers {
+				if s.lean != nil {
+					s.lean.prune(idleTime)
+				}
+			}
 		}
 	}
 }

@@ -31,6 +31,7 @@ type server struct {
 	url       *url.URL
 	base      string // put in front of paths; without its last slash
 	transport http.RoundTripper
+	lean      *lean  // of plain http; nil else
 	close     func() // idle connections
 	breaker   circuitbreaker.CircuitBreaker[any]
 	slowStart time.Duration
@@ -54,6 +55,10 @@ func newServer(u *url.URL, cfg Config) *server {
 		MaxResponseHeaderBytes: maxHeader,
 	}
 	s.transport, s.close = transport, transport.CloseIdleConnections
+	if u.Scheme == "http" {
+		s.lean = &lean{address: address(u), timeout: cfg.Timeout, silence: 10 * cfg.Timeout, rest: transport}
+		s.transport, s.close = s.lean, func() { s.lean.prune(0); transport.CloseIdleConnections() }
+	}
 	s.breaker = circuitbreaker.NewBuilder[any]().
 		WithFailureRateThreshold(0.5, outRequests, outPeriod).
 		WithSuccessThreshold(1).
