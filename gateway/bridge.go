@@ -41,12 +41,17 @@ func (s *Server) bridge(w http.ResponseWriter, r *http.Request, o *hop) {
 		end()
 		return
 	}
+	session := v.ends // what is under way lasts as long as the connection
+	v.ends = nil
 	ends := time.Time{} // never
 	if v.claims != nil {
 		ends = v.claims.ExpiresAt
 	}
 	s.hold(func() {
 		defer end()
+		if session != nil {
+			defer session()
+		}
 		s.carry(client, far, ends)
 	})
 }

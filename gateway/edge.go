@@ -44,6 +44,7 @@ func (s *Server) edge(w http.ResponseWriter, r *http.Request) {
 		keepCookies(r.Header, func(name string) bool { return !plantable(name) })
 	}
 	r = withVisit(r, v)
+	defer v.end()
 	defer v.settle(w)
 	if !own(v.path) {
 		if room, origin, ok := s.cfg.Hall.Protects(v.host, v.path); ok {
@@ -286,6 +287,10 @@ func (s *Server) guard(w http.ResponseWriter, r *http.Request, v *visit, audienc
 			return false
 		}
 	}
+	if p := s.begin(r, v); p != nil {
+		problem.Write(w, r, p)
+		return false
+	}
 	return true
 }
 
@@ -304,6 +309,10 @@ func (s *Server) give(w http.ResponseWriter, r *http.Request, v *visit, audience
 			return false, nil
 		}
 		t, _, known := s.place(r, room)
+		invited := line.View().Room().InviteOnly
+		if !known && invited {
+			return false, nil // bypass spares the line, not the invitation: the waiting page asks for it
+		}
 		if !known {
 			var p *problem.Problem
 			if t, p = s.join(w, r, v, line); p != nil {
@@ -312,7 +321,11 @@ func (s *Server) give(w http.ResponseWriter, r *http.Request, v *visit, audience
 		}
 		var err error
 		session, err = line.Claim(r.Context(), t)
-		if errors.Is(err, queue.ErrLapsed) && known { // a place of before: a new one
+		over := errors.Is(err, queue.ErrLapsed) || err == nil && s.cfg.Hall.Ended(session.ID)
+		if over && invited {
+			return false, nil
+		}
+		if over && known { // a place of before: a new one
 			var p *problem.Problem
 			if t, p = s.join(w, r, v, line); p != nil {
 				return false, p

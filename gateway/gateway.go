@@ -65,6 +65,9 @@ type Config struct {
 	// DrainRate is how many visitors a second a draining gateway asks to come back
 	// (default 2,000), fewer only where half the presence time is too short for it.
 	DrainRate int
+	// SessionInFlight is how many requests and WebSockets of one session may be under way
+	// to protected paths, a process (default 20); a hundred more wait for seconds.
+	SessionInFlight int
 	// MaxConnections bounds the connections of the public (default 18,000: all WebSockets
 	// and two thousand more), MaxConnectionsPerPrefix those of one client prefix (default
 	// a third of it); see Guard.
@@ -135,7 +138,7 @@ func (c *Config) setDefaults() {
 		c.Policies = &defaults
 	}
 	for n, fallback := range map[*int]int{
-		&c.MaxSockets: 16_000, &c.MaxStreams: 1_000, &c.MaxBridges: 1_000, &c.DrainRate: 2_000,
+		&c.MaxSockets: 16_000, &c.MaxStreams: 1_000, &c.MaxBridges: 1_000, &c.DrainRate: 2_000, &c.SessionInFlight: 20,
 		&c.MaxConnections: 18_000, &c.CacheBytes: 64 << 20,
 	} {
 		if *n <= 0 {
@@ -169,6 +172,7 @@ type Server struct {
 	origins map[string]*hop
 	cross   *http.CrossOriginProtection
 
+	inFlight                   *inFlight
 	streams, bridges, monitors *openings
 	draining                   chan struct{} // closed by Drain
 	mu                         sync.Mutex    // guards drained and the start of held
@@ -192,8 +196,10 @@ func New(cfg Config) (*Server, error) {
 		draining: make(chan struct{}),
 		streams:  newOpenings(cfg.MaxStreams),
 		bridges:  newOpenings(cfg.MaxBridges),
+		inFlight: newInFlight(cfg.SessionInFlight),
 		monitors: newOpenings(maxMonitors),
 	}
+	s.passes.Ended = func(c pass.Claims) bool { return cfg.Hall.Ended(c.Session) }
 	s.limits = &limiter{
 		engine: policy.NewEngine(policy.Config{Redis: cfg.Redis, Log: cfg.Log, Fallback: *cfg.Policies}),
 		passes: s.passes, auth: cfg.Auth,

@@ -303,12 +303,16 @@ func (s *Server) postPass(w http.ResponseWriter, r *http.Request, v *visit, line
 func (s *Server) deletePass(w http.ResponseWriter, r *http.Request, v *visit, line *queue.Line) {
 	room := line.View().Room().Room
 	claims, err := s.passes.FromRequest(r, room, s.now())
-	if err != nil {
+	if err != nil && !errors.Is(err, pass.ErrEnded) { // said again: done again
 		problem.Write(w, r, problem.New(http.StatusForbidden, "pass-required", "This needs a pass of the waiting room.").
 			With("room", room).With("join_url", "/rooms/"+room))
 		return
 	}
-	if err := line.Release(r.Context(), claims.Session); err != nil {
+	err = s.cfg.Hall.End(r.Context(), claims.Session, claims.ExpiresAt)
+	if err == nil {
+		err = line.Release(r.Context(), claims.Session)
+	}
+	if err != nil {
 		problem.Write(w, r, s.refusal(r, "release session", err))
 		return
 	}
@@ -317,7 +321,7 @@ func (s *Server) deletePass(w http.ResponseWriter, r *http.Request, v *visit, li
 }
 
 func (s *Server) getJWKS(c *gin.Context) {
-	c.Header("Cache-Control", "public, max-age=300")
+	c.Header("Cache-Control", "public, max-age=60")
 	c.Data(http.StatusOK, "application/jwk-set+json", s.cfg.Ring.JWKS())
 }
 

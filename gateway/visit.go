@@ -32,6 +32,8 @@ type visit struct {
 	charged bool
 	given   bool // the answer sets a cookie of this visitor alone
 	public  bool // the route lets answers be kept for all
+	// ends is called when the request is over: its session has one less under way.
+	ends func()
 
 	request *http.Request    // that this is of
 	class   policy.Class     // where the path alone does not tell

@@ -32,6 +32,7 @@ type edge struct {
 	AllowedOrigins    []string       `placeholder:"ORIGIN,…" help:"Web origins besides a host's own that may open WebSockets."`
 	RedisWaitReplicas int            `default:"0" placeholder:"N" help:"How many Redis replicas must know of a place before it is given; with fewer, joining answers 503."`
 	DrainRate         int            `default:"2000" placeholder:"N" help:"How many waiting visitors a second are asked to come back elsewhere when this process ends."`
+	SessionInFlight   int            `default:"20" placeholder:"N" help:"How many requests and WebSockets of one session may be under way to protected paths at once; a hundred more wait for seconds."`
 	CacheMB           int            `name:"cache-mb" default:"64" placeholder:"MB" help:"Memory for public answers that are kept: the catalogue, and routes with cache: true."`
 	ProxyProtocol     bool           `help:"Trusted proxies begin each connection with a PROXY header, version 1 or 2."`
 	MaxConnections    int            `default:"18000" placeholder:"N" help:"Connections of the public at once; further ones are hung up on. Below the descriptors that the process may have."`
@@ -187,7 +188,7 @@ func (e edge) build(st *stores, log *slog.Logger, bookingURLs []*url.URL) (*buil
 	server, err := gateway.New(gateway.Config{
 		Redis: st.redis, Ring: st.ring, Hall: hall, Auth: st.auth, Log: log,
 		Booking: origin.Config{URLs: bookingURLs}, TrustedProxies: e.TrustedProxies, AllowedOrigins: e.AllowedOrigins,
-		Origins: origins, Routes: routes, DrainRate: e.DrainRate, CacheBytes: e.CacheMB << 20,
+		Origins: origins, Routes: routes, DrainRate: e.DrainRate, SessionInFlight: e.SessionInFlight, CacheBytes: e.CacheMB << 20,
 		ProxyProtocol: e.ProxyProtocol, MaxConnections: e.MaxConnections, MaxConnectionsPerPrefix: e.MaxPerPrefix,
 		Policies: limits,
 		Assets:   web.Handler(),
