@@ -86,7 +86,7 @@ const (
 	// maxChatter is how many messages a client may send, though none is expected.
 	maxChatter = 16
 	// maxFrames is how many frames of any kind a client may send between two ticks.
-	maxFrames = 64
+	maxFrames = 16
 )
 
 // receive deals with what a client sent between two ticks. An error is the end: io.EOF

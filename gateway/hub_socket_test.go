@@ -162,8 +162,8 @@ func TestASocketAnswersPingAndClose(t *testing.T) {
 // Who reads nothing is given up, with a word that says to come back; others lose nothing.
 func TestAStuckSocketIsAskedToComeBack(t *testing.T) {
 	t.Parallel()
-	bothWays(t, func(t *testing.T, connect func(*testing.T) pair) {
-		p := connect(t)
+	bothWays(t, func(t *testing.T, connect connecting) {
+		p := paired(t, connect)
 		s := newSocket(queue.Token{Room: "gala"}, netip.Prefix{})
 		s.out = p.out
 		d := &shard{seats: []seat{{socket: s}}}
@@ -176,7 +176,7 @@ func TestAStuckSocketIsAskedToComeBack(t *testing.T) {
 			t.Fatal("a stuck socket is not given up")
 		}
 		done := make(chan error, 1)
-		go func() { done <- readToClose(p.far, 4+len(doc), websocket.CloseTryAgainLater) }()
+		go func() { done <- readToClose(p.far, websocket.CloseTryAgainLater) }()
 		tick := time.NewTicker(5 * time.Millisecond)
 		defer tick.Stop()
 		deadline := time.After(patience)
@@ -196,24 +196,40 @@ func TestAStuckSocketIsAskedToComeBack(t *testing.T) {
 	})
 }
 
-// readToClose wants whole documents of a length, and then a close frame of the code.
-func readToClose(r io.Reader, length, code int) error {
+// readToClose wants whole documents and pings, and then a close frame of the code.
+func readToClose(r io.Reader, code int) error {
 	for in := bufio.NewReader(r); ; {
-		head, err := in.Peek(4)
+		kind, payload, err := readFrame(in)
 		if err != nil {
 			return err
 		}
-		if head[0] == finalBit|websocket.CloseMessage {
-			if got := int(head[2])<<8 | int(head[3]); got != code {
-				return fmt.Errorf("closed with %d", got)
+		switch kind {
+		case finalBit | websocket.CloseMessage:
+			if got := int(payload[0])<<8 | int(payload[1]); got != code {
+				return fmt.Errorf("closed with %d, %q", got, payload[2:])
 			}
 			return nil
-		}
-		if head[0] != finalBit|websocket.TextMessage {
-			return fmt.Errorf("a frame that begins with %x", head)
-		}
-		if _, err := in.Discard(length); err != nil {
-			return err
+		case finalBit | websocket.TextMessage, finalBit | websocket.PingMessage, finalBit | websocket.PongMessage:
+		default:
+			return fmt.Errorf("a frame that begins with %x", kind)
 		}
 	}
+}
+
+// readFrame reads a frame of the server.
+func readFrame(in *bufio.Reader) (first byte, payload []byte, err error) {
+	var head [4]byte
+	if _, err := io.ReadFull(in, head[:2]); err != nil {
+		return 0, nil, err
+	}
+	size := int(head[1])
+	if size == 126 {
+		if _, err := io.ReadFull(in, head[2:]); err != nil {
+			return 0, nil, err
+		}
+		size = int(head[2])<<8 | int(head[3])
+	}
+	payload = make([]byte, size)
+	_, err = io.ReadFull(in, payload)
+	return head[0], payload, err
 }

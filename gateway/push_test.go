@@ -169,11 +169,14 @@ func TestChatterEndsASocket(t *testing.T) {
 	}
 }
 
-// bothWays runs a test on a connection that is written by its descriptor, and on one
+// connecting makes a connection and returns both its ends.
+type connecting func(*testing.T) (near, far net.Conn)
+
+// bothWays runs a test on a connection that is watched by its descriptor, and on one
 // under TLS.
-func bothWays(t *testing.T, test func(t *testing.T, pair func(*testing.T) pair)) {
+func bothWays(t *testing.T, test func(*testing.T, connecting)) {
 	t.Helper()
-	for name, connect := range map[string]func(*testing.T) pair{"plain": socketPair, "TLS": tlsPair} {
+	for name, connect := range map[string]connecting{"plain": connected, "TLS": connectedTLS} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			test(t, connect)
@@ -197,8 +200,8 @@ func fill(t *testing.T, out *outbox, doc func(n int) []byte) int {
 // A reader that stops must not hold up the others, and is given up in the end.
 func TestASlowSocketBlocksNobody(t *testing.T) {
 	t.Parallel()
-	bothWays(t, func(t *testing.T, connect func(*testing.T) pair) {
-		slow, fast := connect(t), connect(t)
+	bothWays(t, func(t *testing.T, connect connecting) {
+		slow, fast := paired(t, connect), paired(t, connect)
 		doc := make([]byte, 1<<10)
 		fill(t, &slow.out, func(int) []byte { return doc })
 		var err error
@@ -226,8 +229,8 @@ func TestASlowSocketBlocksNobody(t *testing.T) {
 // What did not fit arrives whole and in order once the reader goes on.
 func TestOutboxLosesNothing(t *testing.T) {
 	t.Parallel()
-	bothWays(t, func(t *testing.T, connect func(*testing.T) pair) {
-		p := connect(t)
+	bothWays(t, func(t *testing.T, connect connecting) {
+		p := paired(t, connect)
 		sent := fill(t, &p.out, func(n int) []byte { return []byte(strings.Repeat(string(rune('a'+n%26)), 999) + "\n") })
 		done := make(chan int)
 		go func() {
@@ -285,17 +288,17 @@ func connected(t *testing.T) (near, far net.Conn) {
 	return near, far
 }
 
-func socketPair(t *testing.T) pair {
+func paired(t *testing.T, connect connecting) pair {
 	t.Helper()
-	near, far := connected(t)
+	near, far := connect(t)
 	p := pair{newOutbox(near), far}
 	t.Cleanup(p.out.close)
 	return p
 }
 
-func tlsPair(t *testing.T) pair {
+func connectedTLS(t *testing.T) (near, far net.Conn) {
 	t.Helper()
-	near, far := connected(t)
+	near, far = connected(t)
 	server := httptest.NewUnstartedServer(nil)
 	server.StartTLS() // for its certificate
 	t.Cleanup(server.Close)
@@ -309,9 +312,7 @@ func tlsPair(t *testing.T) pair {
 	if err := <-shaken; err != nil {
 		t.Fatal(err)
 	}
-	p := pair{newOutbox(over), client}
-	t.Cleanup(p.out.close)
-	return p
+	return over, client
 }
 
 func TestDrainSpreadsReconnects(t *testing.T) {
@@ -471,6 +472,57 @@ func TestEvents(t *testing.T) {
 	lines = late.stream("gala")
 	s.set("gala", `{"pace_per_min":60}`)
 	next("call", func(p queue.Place) bool { return p.State == queue.Called })
+}
+
+// Who is far back hears of it that the line moves, too: by a stream as by a socket.
+func TestThoseFarBackHearOfTheLine(t *testing.T) {
+	t.Parallel()
+	s := open(t)
+	line := s.set("gala", `{"pace_per_min":0}`)
+	for range 250 {
+		if _, err := line.Join(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	fan := s.visitor()
+	place := fan.join("gala")
+	if *place.Ahead < 250 {
+		t.Fatalf("only %d are ahead", *place.Ahead)
+	}
+	lines, conn := fan.stream("gala"), fan.watch("gala")
+	grown := make(chan error, 1)
+	go func() {
+		for line := range lines {
+			data, found := strings.CutPrefix(line, "data: ")
+			var p queue.Place
+			if found && json.Unmarshal([]byte(data), &p) == nil && p.Waiting > place.Waiting {
+				grown <- nil
+				return
+			}
+		}
+		grown <- errors.New("the stream ended")
+	}()
+	if _, err := readPlace(t, conn); err != nil {
+		t.Fatal(err)
+	}
+	s.visitor().join("gala")
+	for {
+		p, err := readPlace(t, conn)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if p.Waiting > place.Waiting {
+			break
+		}
+	}
+	select {
+	case err := <-grown:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(patience):
+		t.Error("the stream says nothing new")
+	}
 }
 
 func TestConsoleSocket(t *testing.T) {
