@@ -166,7 +166,7 @@ func (h *Hall) awaitRecorder(ctx context.Context) error {
 			return nil
 		}
 		if err == nil {
-			err = errors.New("no worker records rooms")
+			err = errors.New("nobody records rooms: run a worker, or a gateway with --records-dir")
 		}
 		select {
 		case <-ctx.Done():

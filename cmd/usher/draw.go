@@ -111,10 +111,10 @@ func (c verifyDrawCommand) Run(ctx context.Context, p process) error {
 		return errDrawWrong
 	}
 	switch source := draw.BeaconSource; {
-	case verdict == queue.Fair && c.Beacon != "":
-		fmt.Fprintln(p.stdout, "fair: the order follows from values promised before the draw and from public randomness that nobody could know before the lobby's size was fixed")
 	case verdict == queue.Fair:
-		fmt.Fprintf(p.stdout, "fair, provided that drand says the same: compare with %s/public/%d, or give it by --beacon\n", source.URL, source.Round)
+		fmt.Fprintf(p.stdout, "fair: the order follows from values promised before the draw and from round %d of the drand chain %s, which nobody could know before the lobby's size was fixed.\n"+
+			"That is so provided that you trust this chain (drand lists its own at https://docs.drand.love), and the site's word that the size was on record at %s;\n"+
+			"the room's document told size and round from then on.\n", source.Round, path.Base(source.URL), source.LobbyFixedAt.Format(time.RFC3339Nano))
 	default:
 		fmt.Fprintln(p.stdout, "consistent: the order follows from values promised before the draw; whoever held the secret could have known it before")
 	}

@@ -16,6 +16,8 @@ import (
 
 	"usher/internal/keyring"
 	"usher/queue"
+	"usher/queue/drand"
+	"usher/queue/drand/drandtest"
 )
 
 // TestVerifyDraw runs the command as a stranger would, from files and from a site.
@@ -59,6 +61,22 @@ func TestVerifyDraw(t *testing.T) {
 	t.Cleanup(front.Close)
 	rank := strconv.FormatUint(queue.Rank(seed, 500, 41), 10)
 	keys, drawn := file("keys.json", string(ring.JWKS())), file("draw.json", draw)
+	chain := drandtest.New(t, time.Now)
+	round := chain.After(time.Now())
+	beacon, err := drand.Round{Round: round, Signature: chain.Sign(round)}.Randomness()
+	if err != nil {
+		t.Fatal(err)
+	}
+	withBeacon := draw
+	seed = queue.Seed(secret, 500, beacon)
+	withBeacon.Beacon, withBeacon.Seed = beacon, hex.EncodeToString(seed[:])
+	withBeacon.BeaconSource = &queue.BeaconSource{
+		URL: chain.URL, Chain: chain.Chain, Round: round, Signature: chain.Sign(round), RoundAt: chain.At(round), LobbyFixedAt: chain.At(round).Add(-time.Second),
+	}
+	fair := file("fair.json", withBeacon)
+	tooEarly, early := withBeacon, *withBeacon.BeaconSource
+	early.LobbyFixedAt = chain.At(round)
+	tooEarly.BeaconSource = &early
 
 	for name, c := range map[string]struct {
 		args []string
@@ -68,6 +86,10 @@ func TestVerifyDraw(t *testing.T) {
 		"a room's API":         {[]string{"--room-url", front.URL + "/api/v1/rooms/gala", "--receipt", receiptFile}, "\nconsistent: ", ""},
 		"a room's page":        {[]string{"--room-url", front.URL + "/rooms/gala?return_to=/", "--receipt", receiptFile, "--rank", rank}, "rank that was shown", ""},
 		"files alone":          {[]string{"--receipt", file("jwt", receipt+"\n"), "--draw", drawn, "--keys", keys}, "rank " + rank, ""},
+		"a beacon":             {[]string{"--receipt", receiptFile, "--draw", fair, "--keys", keys}, "\nfair: ", ""},
+		"drand's own record":   {[]string{"--receipt", receiptFile, "--draw", fair, "--keys", keys, "--beacon", file("round.json", map[string]any{"round": round, "signature": chain.Sign(round)})}, "round " + strconv.FormatUint(round, 10) + " is the same", ""},
+		"drand says otherwise": {[]string{"--receipt", receiptFile, "--draw", fair, "--keys", keys, "--beacon", file("other-round.json", map[string]any{"round": round, "signature": chain.Sign(round + 1)})}, "WRONG  beacon's own record", "does not match"},
+		"a round known before": {[]string{"--receipt", receiptFile, "--draw", file("early.json", tooEarly), "--keys", keys}, "WRONG  beacon after the lobby", "does not match"},
 		"another rank":         {[]string{"--receipt", receiptFile, "--draw", drawn, "--keys", keys, "--rank", "501"}, "WRONG  rank that was shown", "does not match"},
 		"an altered record":    {[]string{"--receipt", receiptFile, "--draw", file("altered.json", altered), "--keys", keys}, "WRONG  seed", "does not match"},
 		"a stranger's keys":    {[]string{"--receipt", receiptFile, "--draw", drawn, "--keys", file("other.json", string(keyring.Generate(time.Now()).JWKS()))}, "WRONG  receipt", "does not match"},
@@ -84,8 +106,8 @@ func TestVerifyDraw(t *testing.T) {
 			if !strings.Contains(out.String(), c.want) {
 				t.Errorf("no %q in\n%s", c.want, &out)
 			}
-			if strings.Contains(out.String(), "fair") {
-				t.Errorf("called fair without a beacon:\n%s", &out)
+			if strings.Contains(out.String(), "fair") != (name == "a beacon" || name == "drand's own record") {
+				t.Errorf("fair is only what has a beacon:\n%s", &out)
 			}
 		})
 	}

@@ -119,8 +119,8 @@ type configFile struct {
 	Origins map[string]originSettings `yaml:"origins"`
 	// Routes lead unprotected paths of a host to an origin.
 	Routes []route `yaml:"routes"`
-	// Rooms are made where they are missing, as by PUT rooms/{room}, once a worker
-	// runs that records rooms; what an operator changed later stays.
+	// Rooms are made where they are missing, as by PUT rooms/{room}, once a worker,
+	// or a gateway with --records-dir, records rooms; what an operator changed later stays.
 	Rooms map[string]any `yaml:"rooms"`
 	// Policies, Lists and Candidate are the rate limits until an operator sets others, as by
 	// PUT policies; docs/policies.md is their manual.
