@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -19,7 +20,10 @@ const (
 	bodyTime  = 10 * time.Minute
 )
 
-var errSlowBody = errors.New("the request's body comes too slowly")
+var (
+	errSlowBody   = errors.New("the request's body comes too slowly")
+	errBrokenBody = errors.New("the request's body cannot be read")
+)
 
 func slowBody() *problem.Problem {
 	return problem.New(http.StatusRequestTimeout, "request-timeout", "The request took too long to arrive. Please try again.")
@@ -48,10 +52,13 @@ func (p *progress) Read(b []byte) (int, error) {
 	_ = p.control.SetReadDeadline(p.began.Add(bodyPatience(p.got)))
 	n, err := p.ReadCloser.Read(b)
 	p.got += int64(n)
-	if errors.Is(err, os.ErrDeadlineExceeded) {
-		err = errSlowBody
+	switch {
+	case err == nil, errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF):
+		return n, err
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return n, errSlowBody
 	}
-	return n, err
+	return n, fmt.Errorf("%w: %w", errBrokenBody, err)
 }
 
 // bodyPatience is how long after its beginning a body of which got bytes are here may

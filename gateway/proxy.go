@@ -147,9 +147,7 @@ func (o *hop) rewrite(p *httputil.ProxyRequest) {
 // are a copy of the client's, without hop-by-hop fields.
 func sanitise(h http.Header, v *visit, host string, ours bool) {
 	for name := range h {
-		// CGI and its kin read X_Usher_Room and X-Usher-Room as one.
-		if plain := strings.ReplaceAll(strings.ToLower(name), "_", "-"); strings.HasPrefix(plain, "x-usher-") ||
-			strings.HasPrefix(plain, "x-forwarded-") || plain == "forwarded" || plain == "x-real-ip" {
+		if forgeable(name) {
 			delete(h, name)
 		}
 	}
@@ -171,6 +169,25 @@ func sanitise(h http.Header, v *visit, host string, ours bool) {
 		h.Set("X-Usher-Room", v.claims.Room)
 		h.Set("X-Usher-Session", v.claims.Session)
 	}
+}
+
+// forgeable tells which fields an origin may take for the edge's own word, or for a path
+// other than the one that was checked. CGI and its kin read X_Usher_Room and X-Usher-Room
+// as one.
+func forgeable(name string) bool {
+	plain := strings.ReplaceAll(strings.ToLower(name), "_", "-")
+	for _, family := range []string{"x-usher-", "x-forwarded-", "x-original-", "x-rewrite-"} {
+		if strings.HasPrefix(plain, family) {
+			return true
+		}
+	}
+	switch plain {
+	case "forwarded", "x-real-ip", "x-client-ip", "client-ip", "true-client-ip", "x-cluster-client-ip", "cf-connecting-ip", "fastly-client-ip", // who asks
+		"x-host", // whom
+		"proxy":  // HTTP_PROXY of a CGI program
+		return true
+	}
+	return false
 }
 
 // keepCookies leaves only the cookies that keep wants, each as it was written.
@@ -212,6 +229,9 @@ func (o *hop) fail(w http.ResponseWriter, r *http.Request, log *slog.Logger, err
 	case r.Context().Err() != nil && errors.Is(r.Context().Err(), context.Canceled):
 		// The client is gone; the status is for the access log alone.
 		w.WriteHeader(http.StatusBadGateway)
+	case errors.Is(err, errBrokenBody):
+		w.Header().Set("Connection", "close") // where the next request begins nobody knows
+		problem.Write(w, r, problem.New(http.StatusBadRequest, "bad-request", "The request body could not be read."))
 	case errors.Is(err, origin.ErrBusy):
 		problem.Write(w, r, problem.New(http.StatusServiceUnavailable, "temporary-reduced-capacity", "There is too much to do right now. Please try again in a moment.").In(reducedTime+rand.N(reducedTime)))
 	case errors.As(err, &timeout) && timeout.Timeout():

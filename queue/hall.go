@@ -245,16 +245,20 @@ func (h *Hall) Protects(host, path string) (room, origin string, ok bool) {
 	return "", "", false
 }
 
-// loosest is a path as a program reads it that folds case and drops what follows a
-// semicolon in a segment, with the slashes that this leaves doubled: "/Box;v=1/;/office" is
-// "/box/office".
+// loosest is a path as a program reads it that folds case, drops what follows a semicolon
+// in a segment, and, as Windows does with names, dots and spaces at a segment's end, with
+// the slashes that this leaves doubled: "/Box.;v=1/;/office " is "/box/office".
 func loosest(path string) string {
-	if path = strings.ToLower(path); !strings.Contains(path, ";") {
+	path = strings.ToLower(path)
+	if last := path[max(0, len(path)-1):]; !strings.Contains(path, ";") && !strings.Contains(path, "./") && !strings.Contains(path, " /") && last != "." && last != " " {
 		return path
 	}
 	var b strings.Builder
 	for i, segment := range strings.Split(strings.TrimPrefix(path, "/"), "/") {
 		kept, _, cut := strings.Cut(segment, ";")
+		if bare := strings.TrimRight(kept, ". "); bare != kept {
+			kept, cut = bare, true
+		}
 		if kept == "" && (cut || i == 0) {
 			continue
 		}

@@ -197,6 +197,7 @@ func TestProtects(t *testing.T) {
 		{"a.example", "/buy", true}, {"a.example", "/buy/now", true}, {"a.example", "/", false},
 		// Programs that fold case, or drop what follows a semicolon, come to these, too.
 		{"a.example", "/BUY/now", true}, {"a.example", "/;x/buy", true}, {"a.example", "/box;v=1/office", true}, {"a.example", "/box;/;/OFFICE", true},
+		{"a.example", "/buy.", true}, {"a.example", "/buy. ./now", true}, {"a.example", "/.../buy ", true}, {"a.example", "/box./office.;x", true},
 		{"a.example", "/bu;y", false}, {"a.example", "/box", false},
 		{"tickets.example", "/anything", true}, {"TICKETS.example", "/x", true},
 	} {

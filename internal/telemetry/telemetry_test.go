@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"unicode"
 
 	"usher/internal/problem"
 )
@@ -96,5 +97,30 @@ func TestReadinessTellsWhy(t *testing.T) {
 	h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/readyz", nil))
 	if w.Code != http.StatusOK {
 		t.Errorf("ready answers %d", w.Code)
+	}
+}
+
+// What strangers write ends in no second line and moves no cursor, in either format.
+func TestStrangersForgeNoLogLines(t *testing.T) {
+	t.Parallel()
+	evil := "/a\r\n{\"level\":\"ERROR\"}\n\x1b[31mred\x1b]0;title\x07\u2028\x00\x7f\u009b31m\" msg=forged"
+	for _, format := range []string{"json", "text"} {
+		var out bytes.Buffer
+		log, err := NewLogger(&out, format, "debug")
+		if err != nil {
+			t.Fatal(err)
+		}
+		h := AccessLog(log, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+		r := httptest.NewRequest(http.MethodGet, "/", nil)
+		r.URL.Path, r.Method = evil, "GET\nX"
+		h.ServeHTTP(httptest.NewRecorder(), r)
+		log.Warn("refused", "name", evil, "error", errors.New(evil))
+		said := strings.TrimSuffix(out.String(), "\n")
+		if lines := strings.Count(said, "\n") + 1; lines != 2 {
+			t.Errorf("%s: %d lines: %q", format, lines, said)
+		}
+		if strings.ContainsFunc(strings.ReplaceAll(said, "\n", ""), func(c rune) bool { return unicode.IsControl(c) }) {
+			t.Errorf("%s: control characters: %q", format, said)
+		}
 	}
 }
