@@ -33,14 +33,25 @@ const (
 
 // record asks once and keeps the answer, less what net/http adds itself. cookie may be empty.
 func record(ctx context.Context, method, gateway, route, room, cookie string) (recorded, error) {
-	req, err := http.NewRequestWithContext(ctx, method, gateway+strings.Replace(route, ":room", room, 1), nil)
+	header := http.Header{"X-Forwarded-For": {"192.0.2.1"}}
+	if cookie != "" {
+		header.Set("Cookie", cookie)
+	}
+	answer, err := askOnce(ctx, method, gateway+strings.Replace(route, ":room", room, 1), header)
+	if err == nil && answer.Status/100 != 2 {
+		err = fmt.Errorf("%s %s: %d %s", method, route, answer.Status, answer.Body)
+	}
+	answer.Route = route
+	return answer, err
+}
+
+// askOnce asks once and keeps the answer, whatever it is.
+func askOnce(ctx context.Context, method, url string, header http.Header) (recorded, error) {
+	req, err := http.NewRequestWithContext(ctx, method, url, nil)
 	if err != nil {
 		return recorded{}, err
 	}
-	req.Header.Set("X-Forwarded-For", "192.0.2.1")
-	if cookie != "" {
-		req.Header.Set("Cookie", cookie)
-	}
+	req.Header = header
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		return recorded{}, err
@@ -50,13 +61,10 @@ func record(ctx context.Context, method, gateway, route, room, cookie string) (r
 	if err != nil {
 		return recorded{}, err
 	}
-	if resp.StatusCode/100 != 2 {
-		return recorded{}, fmt.Errorf("%s %s: %s %s", method, route, resp.Status, body)
-	}
 	h := resp.Header.Clone()
 	h.Del("Date")
 	h.Del("Content-Length")
-	return recorded{method, route, resp.StatusCode, h, body}, nil
+	return recorded{Method: method, Status: resp.StatusCode, Header: h, Body: body}, nil
 }
 
 // recordJoin keeps the answer to a join.

@@ -34,7 +34,7 @@ const requestsPerPass = 20
 // edgeBench measures the edge beside other proxies and other limiters.
 type edgeBench struct {
 	settings
-	folder, program string
+	root, folder, program string
 }
 
 // proxy compares a protected request, with pass check, policies and all, with plain proxies that pass everything on.

@@ -116,16 +116,16 @@ func (p peerProxy) start(ctx context.Context, folder, origin string) (address st
 	if err := os.WriteFile(file, []byte(p.settings(dir, address, origin)), 0o644); err != nil {
 		return "", nil, err
 	}
-	stop, err = startPeer(ctx, dir, address, program, p.args(dir, file)...)
+	stop, err = startPeer(ctx, dir, address, []string{"HOME=" + dir, "XDG_DATA_HOME=" + dir, "XDG_CONFIG_HOME=" + dir}, program, p.args(dir, file)...)
 	return address, stop, err
 }
 
-// startPeer runs a program in a folder until it accepts connections at address.
-func startPeer(ctx context.Context, dir, address, program string, args ...string) (stop func(), err error) {
+// startPeer runs a program in a folder, with settings in its environment, until it accepts connections at address.
+func startPeer(ctx context.Context, dir, address string, settings []string, program string, args ...string) (stop func(), err error) {
 	var said bytes.Buffer
 	cmd := exec.CommandContext(ctx, program, args...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, &said, &said
-	cmd.Env = append(os.Environ(), "HOME="+dir, "XDG_DATA_HOME="+dir, "XDG_CONFIG_HOME="+dir)
+	cmd.Env = append(os.Environ(), settings...)
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
@@ -145,7 +145,7 @@ func startPeer(ctx context.Context, dir, address, program string, args ...string
 	}
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
-	for range 200 {
+	for range 400 {
 		if conn, err := net.Dial("tcp", address); err == nil {
 			conn.Close()
 			return stop, nil

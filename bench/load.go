@@ -22,7 +22,7 @@ type load struct {
 	sent        *atomic.Uint32 // how many were, in all turns
 	// write appends the nth request to out.
 	write  func(out []byte, n uint32, address string) []byte
-	status int // that every answer has to have
+	status int // that every answer has to have; 0: 200 or 429, as limiters answer
 }
 
 // joining is a load of joins, each for another client address, as a trusted proxy in front would send them: the
@@ -90,14 +90,15 @@ func (l load) run(ctx context.Context, address string, d time.Duration, limit in
 	return pace{answers.Load(), time.Since(start)}, err
 }
 
-// readAnswer reads one response with a Content-Length and wants it to have the status.
+// readAnswer reads one response with a Content-Length and wants it to have the status (see load).
 func readAnswer(in *bufio.Reader, want int) error {
 	status, err := in.ReadSlice('\n')
 	if err != nil {
 		return err
 	}
 	said := string(status)
-	expected := strings.HasPrefix(said, "HTTP/1.1 "+strconv.Itoa(want)+" ")
+	expected := strings.HasPrefix(said, "HTTP/1.1 "+strconv.Itoa(want)+" ") ||
+		want == 0 && (strings.HasPrefix(said, "HTTP/1.1 200 ") || strings.HasPrefix(said, "HTTP/1.1 429 "))
 	length := -1
 	for {
 		line, err := in.ReadSlice('\n')

@@ -61,7 +61,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	var s settings
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.SetOutput(stderr)
-	flags.StringVar(&s.only, "only", "", "run one part alone: joins, polls, memory, queue, orders, sockets, crowd or proxy")
+	flags.StringVar(&s.only, "only", "", "run one part alone: joins, polls, memory, queue, orders, sockets, crowd, proxy or limits")
 	flags.IntVar(&s.rounds, "rounds", 5, "how often both sides of a ratio take turns")
 	flags.DurationVar(&s.round, "round", 3*time.Second, "how long a side's turn is")
 	flags.StringVar(&s.profile, "profile", "", "write a CPU profile of the gateway under joins or polls to this file")
@@ -97,10 +97,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		rows = append(rows, r...)
 		return nil
 	}
-	program := ""
-	if s.only == "" || slices.Contains([]string{"joins", "polls", "memory", "proxy"}, s.only) {
-		root, err := projectFolder()
-		if err != nil {
+	var root, program string
+	if s.only == "" || slices.Contains([]string{"joins", "polls", "memory", "proxy", "limits"}, s.only) {
+		if root, err = projectFolder(); err != nil {
 			return err
 		}
 		if program, err = site.Build(ctx, root, folder); err != nil {
@@ -136,8 +135,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if err := part("crowd", func() ([]row, error) { return push.crowd(ctx) }); err != nil {
 		return err
 	}
-	edge := edgeBench{settings: s, folder: folder, program: program}
+	edge := edgeBench{settings: s, root: root, folder: folder, program: program}
 	if err := part("proxy", func() ([]row, error) { return edge.proxy(ctx) }); err != nil {
+		return err
+	}
+	if err := part("limits", func() ([]row, error) { return edge.limits(ctx) }); err != nil {
 		return err
 	}
 	w := tabwriter.NewWriter(stdout, 0, 0, 2, ' ', 0)

@@ -46,6 +46,7 @@ type Site struct {
 	Gateways    []*Process
 	Booking     *Process
 	Redis       redis.UniversalClient
+	RedisURL    string
 	DatabaseURL string
 	Ring        *keyring.Ring
 
@@ -72,7 +73,7 @@ func Start(ctx context.Context, cfg Config) (s *Site, err error) {
 	if s.database, err = devstack.StartPostgres(ctx, devstack.PostgresConfig{Folder: s.folder, Durable: cfg.Durable}); err != nil {
 		return s, err
 	}
-	s.DatabaseURL = s.database.URL
+	s.RedisURL, s.DatabaseURL = s.redis.URL, s.database.URL
 	if err := postgres.Migrate(ctx, s.DatabaseURL); err != nil {
 		return s, fmt.Errorf("migrate: %w", err)
 	}
