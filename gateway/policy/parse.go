@@ -150,10 +150,11 @@ func (r *reader) object(n *yaml.Node, at string, known fields) {
 	}
 }
 
-// list reads a sequence of at most most; one value alone is a sequence of one.
+// list reads a sequence of at most most; one value alone is a sequence of one, null of none.
 func (r *reader) list(n *yaml.Node, at string, most int, read func(n *yaml.Node, at string)) {
 	switch {
-	case n.Kind == yaml.ScalarNode && n.Tag != "!!null":
+	case n.Tag == "!!null":
+	case n.Kind == yaml.ScalarNode:
 		read(n, at)
 	case n.Kind != yaml.SequenceNode:
 		r.fault(n, at, "must be a list")

@@ -113,10 +113,7 @@ func (t *Table) Take(turn *Turn, key Key, now, cost, processes int64) {
 	*turn = Turn{shard: s, digest: id, quota: t.policy.Quota, leased: t.leased, at: now, cost: cost}
 	next, d := Decide(t.policy.Quota, b.tat, now, cost)
 	turn.Decision = d
-	if !d.Allowed { // the store knows at least of as much
-		return
-	}
-	if !t.leased {
+	if !d.Allowed || !t.leased { // a store knows at least of as much
 		b.tat = next
 		return
 	}
