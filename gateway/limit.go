@@ -28,7 +28,7 @@ type limiter struct {
 	passes *pass.Verifier
 	auth   *operator.Authenticator
 	// challenge refuses a request that has to solve one first; nil where there is none.
-	challenge func(r *http.Request, v *visit, over exceeded) *problem.Problem
+	challenge func(w http.ResponseWriter, r *http.Request, v *visit, over exceeded) *problem.Problem
 }
 
 // exceeded is a policy that a request has no quota left of.
@@ -94,7 +94,7 @@ func (l *limiter) decide(ctx context.Context, w http.ResponseWriter, r *http.Req
 		refused.room = verdict.Rule.Room
 	case policy.Challenge:
 		if l.challenge != nil && !verdict.Refused {
-			if p := l.challenge(r, v, exceeded{verdict.Rule, verdict.Decision}); p != nil {
+			if p := l.challenge(w, r, v, exceeded{verdict.Rule, verdict.Decision}); p != nil {
 				refused.problem = p
 			}
 		}

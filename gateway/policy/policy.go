@@ -3,6 +3,8 @@ package policy
 import (
 	"encoding/json"
 	"strconv"
+
+	"github.com/danielgtaylor/huma/v2"
 )
 
 // Policy is one rate-limit rule, as operators write it. docs/policies.md is its manual.
@@ -132,6 +134,15 @@ func (c Cost) MarshalJSON() ([]byte, error) {
 		doc[status] = cost
 	}
 	return json.Marshal(doc)
+}
+
+// Schema describes both ways to write it.
+func (c Cost) Schema(huma.Registry) *huma.Schema {
+	number := &huma.Schema{Type: huma.TypeInteger}
+	return &huma.Schema{
+		OneOf:       []*huma.Schema{number, {Type: huma.TypeObject, AdditionalProperties: number}},
+		Description: `how much of the quota a request takes; or an object by status: {"default": 1, "404": 5, "2xx": 0}`,
+	}
 }
 
 // of is what a request that was answered with status costs.
