@@ -21,9 +21,9 @@ const (
 	stockEvery = 2 * time.Second
 )
 
-// tellStock tells the waiting rooms which events have anything left: a free seat, or one that
-// somebody holds and has not ordered. Seats of an order that is being paid are gone until
-// they come back. An event that cannot be looked at says nothing, and holds up no other.
+// tellStock tells the waiting rooms which events have anything left: a seat that is free, or
+// held, or in an order that is not paid and may come back. An event that cannot be looked at
+// says nothing, and holds up no other.
 func (s *Server) tellStock(ctx context.Context) error {
 	rows, err := s.db.Query(ctx, `
 		SELECT e.slug, p.performance_id FROM events e JOIN performances p ON p.event_id = e.event_id
@@ -88,8 +88,8 @@ func publishStock(ctx context.Context, rdb redis.UniversalClient, want map[strin
 	return nil
 }
 
-// hasStock looks at the seat map first: as long as a seat is free there, Postgres is not
-// asked to count.
+// hasStock looks at the seat map first: as long as a seat is free or held there, Postgres is
+// not asked to count.
 func (s *Server) hasStock(ctx context.Context, slug string, performance uuid.UUID) (bool, error) {
 	l, err := s.orderLayout(ctx, slug, performance)
 	if err != nil {
@@ -107,21 +107,22 @@ func (s *Server) hasStock(ctx context.Context, slug string, performance uuid.UUI
 		}
 		states = m.states
 	}
-	sellable, taken := 0, 0
+	sellable, sold := 0, 0
 	for unit, state := range states {
-		if _, sold := l.Price(unit); !sold {
+		if _, offered := l.Price(unit); !offered {
 			continue
 		}
-		if state == unitFree && outcome != "missing" {
+		if (state == unitFree || state == unitHeld) && outcome != "missing" {
 			return true, nil
 		}
 		if state <= unitSold {
 			sellable++
 		}
 	}
-	err = s.db.QueryRow(ctx, `SELECT count(*) FROM order_seats WHERE event_id = $1 AND performance_id = $2`, l.EventID, l.PerformanceID).Scan(&taken)
+	err = s.db.QueryRow(ctx, `SELECT count(*) FROM order_seats WHERE event_id = $1 AND performance_id = $2 AND state = 'sold'`,
+		l.EventID, l.PerformanceID).Scan(&sold)
 	if err != nil {
-		return false, fmt.Errorf("count what is ordered: %w", err)
+		return false, fmt.Errorf("count what is sold: %w", err)
 	}
-	return taken < sellable, nil
+	return sold < sellable, nil
 }

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// TestStockIsTold: a room hears that everything is ordered, and that something came back; a
-// hold alone sells nothing out, and a wiped Redis hears it again.
+// TestStockIsTold: a room hears that everything is sold, and that something came back; holds
+// and orders that are not paid sell nothing out, and a wiped Redis hears it again.
 func TestStockIsTold(t *testing.T) {
 	t.Parallel()
 	sh := newShop(t)
@@ -22,29 +22,27 @@ func TestStockIsTold(t *testing.T) {
 	}
 	told(stockLeft) // nobody has looked at the map yet
 	l := sh.layout()
-	var last Order
-	for first := 0; first < l.Units(); first += sh.maxSeats {
-		f := sh.fan()
-		if first == 36 { // the last seats and the floor
-			last = f.orders(36, 37, 38, 39)
-			break
-		}
-		f.orders(first, first+1, first+2, first+3, first+4, first+5)
+	for first := 0; first < len(l.Seats); first += 5 {
+		sh.play(sh.fan().orders(first, first+1, first+2, first+3, first+4), "approve")
 	}
 	told(stockLeft)
+	var last Order
 	for range 30 / sh.maxSeats {
 		f := sh.fan()
 		h := into[Hold](t, f.hold(`{"areas":[{"id":"`+shopArea+`","quantity":6}]}`), http.StatusCreated)
-		told(stockLeft) // held is not ordered
-		into[Order](t, f.order("k", orderBody(h.ID)), http.StatusCreated)
+		told(stockLeft)
+		last = into[Order](t, f.order("k", orderBody(h.ID)), http.StatusCreated)
+		told(stockLeft)
+		sh.play(last, "approve")
 	}
 	told(stockGone)
 	sh.forget()
 	told(stockGone)
 	sh.rdb.Del(t.Context(), stockKey)
 	told(stockGone)
-	sh.play(last, "decline")
-	told(stockLeft)
+	into[OperateOrder](t, sh.call(http.MethodPost, sh.base+"/api/v1/operate/events/"+shopEvent+"/orders/"+last.ID+"/refund",
+		http.Header{"Authorization": {"Bearer " + testKey}, "Idempotency-Key": {"k"}}, ""), http.StatusOK)
+	sh.work(t, func() bool { return sh.rdb.HGet(t.Context(), stockKey, shopEvent).Val() == stockLeft })
 	sh.operate(http.MethodPut, "/events/"+shopEvent, `{"status":"ended"}`)
 	told("")
 	sh.operate(http.MethodPut, "/events/"+shopEvent, `{"status":"on_sale"}`)

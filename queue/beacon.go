@@ -133,6 +133,9 @@ func (r *Recorder) followBeacon(ctx context.Context, room string, state map[stri
 	}
 	if lobby.Round == 0 {
 		fixed := r.roomNow()
+		if at := roomTime(state); at.After(fixed) { // of two clocks the later one: neither may take a round for later than it is
+			fixed = at
+		}
 		if planned == 0 || !chain.At(planned).After(fixed) {
 			planned = chain.After(fixed.Add(beaconLead))
 		}

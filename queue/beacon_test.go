@@ -161,7 +161,7 @@ func TestBeaconAwayThenBack(t *testing.T) {
 	l.chain.Misbehave.Store(&behaves)
 	l.wait(3 * time.Second)
 	l.drawn(50, round)
-	l.expect("fault", l.live().Phase, Open)
+	l.expect("phase, fault", []any{l.live().Phase, l.live().BeaconFault}, []any{Open, ""})
 }
 
 // TestBeaconGivenUp: an operator may go on with a text, or with none; that is consistent.

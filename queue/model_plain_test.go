@@ -14,7 +14,7 @@ type model struct {
 	bucket, credit                    int64
 	pace, capacity                    int64
 	ttl, callTTL, window, presence    int64
-	paused, bypass                    bool
+	paused, bypass, soldOut           bool
 	frontier                          int
 	places                            []*modelPlace
 	called, admitted, lapsed, left    int
@@ -35,12 +35,15 @@ type modelPlace struct {
 	taken    bool
 }
 
-func (m *model) open() bool { return !m.paused && !m.bypass }
+func (m *model) open() bool { return !m.paused && !m.bypass && !m.soldOut }
+
+// stopped is paused, but where there is nothing to wait for.
+func (m *model) stopped() bool { return m.paused && !m.soldOut }
 
 func (m *model) turn() {
 	dt := min(m.now-m.time, 5000)
 	m.ptime += dt
-	if !m.paused {
+	if !m.stopped() {
 		m.clock += dt
 	}
 	if m.open() {
@@ -108,7 +111,7 @@ func (m *model) tick(gateway int, admit int) (made int) {
 			p.counted = p.counted && p.live
 		}
 	}
-	if !m.open() && !(m.paused && admit > 0) {
+	if !m.open() && !(m.stopped() && admit > 0) {
 		return 0
 	}
 	room := int(m.capacity) - m.count("admitted", "called")

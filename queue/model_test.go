@@ -103,6 +103,13 @@ func TestRoomAgainstAPlainModel(t *testing.T) {
 				g := gateway()
 				for range rapid.IntRange(1, 6).Draw(r, "joins") {
 					tok, err := lines[g].Join(ctx)
+					if m.soldOut && !m.bypass {
+						if !errors.Is(err, ErrClosed) {
+							r.Fatalf("join a room that is sold out: %v", err)
+						}
+						m.turn()
+						continue
+					}
 					if err != nil {
 						r.Fatal(err)
 					}
@@ -195,8 +202,27 @@ func TestRoomAgainstAPlainModel(t *testing.T) {
 				mode := rapid.SampledFrom([]Mode{ModeAuto, ModeAuto, ModePaused, ModeBypass}).Draw(r, "mode")
 				configure(Patch{State: opt(mode)}, func() { m.paused, m.bypass = mode == ModePaused, mode == ModeBypass })
 			},
+			"stock": func(r *rapid.T) {
+				word := rapid.SampledFrom([]string{"0", "0", "1"}).Draw(r, "sold out")
+				news, err := stockScript.Run(ctx, rdb, keysOf(name), first.now(), word).Int()
+				if err != nil || (news == 1) != (m.soldOut != (word == "1")) {
+					r.Fatalf("sold out %s, %v before: %d %v", word, m.soldOut, news, err)
+				}
+				if news == 1 {
+					m.turn()
+				}
+				m.soldOut = word == "1"
+				tick(0)
+				tick(1)
+			},
 			"admit": func(r *rapid.T) {
 				n := rapid.IntRange(1, 5).Draw(r, "count")
+				if m.soldOut && !m.bypass {
+					if _, err := hall.Admit(ctx, name, n, Actor{}); err == nil {
+						r.Fatal("an operator admits into a room that is sold out")
+					}
+					return
+				}
 				want := m.tick(0, n)
 				got, err := hall.Admit(ctx, name, n, Actor{})
 				if err != nil || got != want {

@@ -61,7 +61,7 @@ var words = []word{
 	{"over", "Your time inside is over", "You can join the line again."},
 	{"left", "You have left the line", "You can join again at the end of the line."},
 	{"closed", "This sale is closed", "Nobody is let in any more. Thank you for coming."},
-	{"sold_out", "Sold out", "Everything is sold or being paid for just now. Should seats come back, this page goes on by itself."},
+	{"sold_out", "Sold out", "Everything is sold. Should seats come back, this page goes on by itself."},
 }
 
 // key picks the words for the page: the place's own state first, then what its

@@ -435,4 +435,5 @@ local function draw_recorded(size, beacon, source)
   set('draw_durable', 1)
   set('draw_beacon', beacon)
   set('draw_source', source)
+  set('beacon_fault', '')
 end
