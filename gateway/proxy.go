@@ -33,6 +33,9 @@ type hop struct {
 
 func newHop(name string, cfg origin.Config, ours bool, kept *cache.Cache, log *slog.Logger) *hop {
 	cfg.First = func(r *http.Request) bool { return goesFirst(r, ours) }
+	if ours {
+		cfg.Counts = shops
+	}
 	o := &hop{Origin: origin.New(name, cfg, log), name: name, ours: ours}
 	transport := &cache.Transport{Cache: kept, Name: name, Next: o.Origin, Public: public, Purges: purgesNothing}
 	if ours {
@@ -74,6 +77,10 @@ func goesFirst(r *http.Request, ours bool) bool {
 	}
 	return ours && !catalogue(r.Method, v.path)
 }
+
+// shops tells which requests say how the box office does: those of the shop. Operators' may
+// take long, and a stranger can have many refused.
+func shops(r *http.Request) bool { return under(visitOf(r).path, "/api/v1/events") }
 
 // catalogueFresh is how long what the box office says of its events is kept: what an
 // operator changes by way of another gateway shows here after that.

@@ -138,7 +138,7 @@ func (e edge) Validate() error {
 	for _, setting := range []struct {
 		name string
 		n    int
-	}{{"drain-rate", e.DrainRate}, {"max-connections", e.MaxConnections}, {"max-connections-per-prefix", e.MaxPerPrefix}} {
+	}{{"drain-rate", e.DrainRate}, {"max-connections", e.MaxConnections}, {"max-connections-per-prefix", e.MaxPerPrefix}, {"cache-mb", e.CacheMB}} {
 		if setting.n < 1 || setting.n > maxSetting {
 			faults = append(faults, fmt.Errorf("--%s must be from 1 to %d", setting.name, maxSetting))
 		}

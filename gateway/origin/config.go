@@ -35,6 +35,9 @@ type Config struct {
 	// First tells which requests are served first when there is too much for the origin;
 	// none by default.
 	First func(*http.Request) bool
+	// Counts tells which requests' ends say how the origin does: all by default. Those that a
+	// stranger can make slow or fail at will must not, or strangers could slow a sale.
+	Counts func(*http.Request) bool
 }
 
 // Health is how servers are probed, each at its own times.
@@ -44,7 +47,7 @@ type Health struct {
 	Path string
 	// Interval lies between two probes (default 5 s), a second where the last one failed.
 	Interval time.Duration
-	// Timeout bounds a probe (default 2 s).
+	// Timeout bounds a probe (default 4 s).
 	Timeout time.Duration
 	// FailAfter is how many probes in a row make a server down (default 3), and
 	// RecoverAfter how many bring it back (default 1).
@@ -112,7 +115,7 @@ func (c Config) Validate() []Fault {
 
 func (c *Config) setDefaults() {
 	orElse(&c.Health.Interval, 5*time.Second)
-	orElse(&c.Health.Timeout, 2*time.Second)
+	orElse(&c.Health.Timeout, 4*time.Second)
 	orElse(&c.Health.FailAfter, 3)
 	orElse(&c.Health.RecoverAfter, 1)
 	orElse(&c.MaxInFlight, 1000)
@@ -123,6 +126,9 @@ func (c *Config) setDefaults() {
 	orElse(&c.SlowStart, 10*time.Second)
 	if c.First == nil {
 		c.First = func(*http.Request) bool { return false }
+	}
+	if c.Counts == nil {
+		c.Counts = func(*http.Request) bool { return true }
 	}
 }
 

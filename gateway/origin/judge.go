@@ -52,6 +52,9 @@ func (j judgement) next(s sample, most int, slow time.Duration) judgement {
 		j.share, j.reason = 0, Down
 		return j
 	}
+	if j.reason == Down && j.usual == 0 { // it never answered yet: this is a start, no recovery
+		j.share, j.reason = 1, ""
+	}
 	want, reason := 1.0, ""
 	lower := func(to float64, why string) {
 		if to < want {

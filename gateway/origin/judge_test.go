@@ -70,6 +70,14 @@ func TestAnOriginThatAlwaysWasSlowIsNotThrottled(t *testing.T) {
 	}
 }
 
+func TestAStartIsNoRecovery(t *testing.T) {
+	t.Parallel()
+	j := (judgement{limit: 100, share: 1}).next(sample{looks: 1, down: true}, 100, time.Second)
+	if j = j.next(sample{looks: maxLooks}, 100, time.Second); j.share != 1 || j.reason != "" {
+		t.Errorf("%+v", j)
+	}
+}
+
 func TestFewAnswersSayNothing(t *testing.T) {
 	t.Parallel()
 	s := answers(minAnswers-1, time.Minute, minAnswers-1)

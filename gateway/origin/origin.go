@@ -13,6 +13,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"usher/internal/telemetry"
 )
 
@@ -31,6 +33,7 @@ type Origin struct {
 	servers []*server
 	gate    gate
 	budget  *budget
+	latency prometheus.Observer
 
 	mu     sync.Mutex // guards all below
 	sample sample
@@ -44,7 +47,7 @@ type Origin struct {
 // label of metrics and logs.
 func New(name string, cfg Config, log *slog.Logger) *Origin {
 	cfg.setDefaults()
-	o := &Origin{name: name, cfg: cfg, log: log, budget: newBudget(cfg.RetryBudget)}
+	o := &Origin{name: name, cfg: cfg, log: log, budget: newBudget(cfg.RetryBudget), latency: telemetry.OriginLatency.WithLabelValues(name)}
 	o.judged = judgement{limit: float64(cfg.MaxInFlight), share: 1}
 	o.gate.limit = cfg.MaxInFlight
 	for _, u := range cfg.URLs {
@@ -193,7 +196,9 @@ func (o *Origin) try(s *server, r *http.Request, sent *sentBody) (*http.Response
 	}
 	s.record(err == nil && (!overloaded(status) || status == http.StatusTooManyRequests), known)
 	if known {
-		telemetry.OriginLatency.WithLabelValues(o.name).Observe(took.Seconds())
+		o.latency.Observe(took.Seconds())
+	}
+	if known && o.cfg.Counts(r) {
 		o.saw(took, err != nil || status >= http.StatusInternalServerError || status == http.StatusTooManyRequests, err != nil || overloaded(status))
 	}
 	if err != nil {
