@@ -84,7 +84,7 @@ func (j judgement) next(s sample, most int, slow time.Duration) judgement {
 	if overloaded {
 		j.limit = max(float64(most)/50, 1, 0.9*min(j.limit, float64(s.peak)))
 	} else {
-		j.limit = min(float64(most), 1.05*j.limit+1)
+		j.limit = min(float64(most), j.limit+float64(s.looks)*(0.05*j.limit+1))
 	}
 	if want < j.share {
 		j.share -= fall * (j.share - want)
