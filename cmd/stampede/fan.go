@@ -28,6 +28,9 @@ var errLapsed = errors.New("the place lapsed")
 // errGone ends a visit by the fan's own will.
 var errGone = errors.New("the fan left")
 
+// errSoldOut ends a visit for which nothing is left, as the room says.
+var errSoldOut = errors.New("everything is sold")
+
 // live plays the whole visit and records how it ended. Nobody waits past the end of line; who is inside then may
 // finish while ctx lasts.
 func (v *visit) live(ctx, line context.Context) {
@@ -37,6 +40,8 @@ func (v *visit) live(ctx, line context.Context) {
 	case err == nil:
 	case errors.Is(err, errGone):
 		v.fan.Outcome = Gone
+	case errors.Is(err, errSoldOut):
+		v.fan.Outcome = SoldOut
 	case line.Err() != nil && len(v.fan.Claims) == 0:
 		v.fan.Outcome = Waiting
 	case errors.Is(err, errLapsed):
@@ -65,6 +70,14 @@ func (v *visit) play(ctx, line context.Context) error {
 
 func (v *visit) join(ctx context.Context) error {
 	p, t, status, err := v.enter(ctx)
+	if r, ok := asRefusal(err); ok && r.Code == "room-closed" {
+		var room struct {
+			Phase string `json:"phase"`
+		}
+		if _, _, asked := v.c.insist(ctx, http.MethodGet, v.path, nil, &room); asked == nil && room.Phase == "sold_out" {
+			return errSoldOut
+		}
+	}
 	if err != nil {
 		return err
 	}
@@ -202,7 +215,7 @@ func (v *visit) wait(ctx context.Context) error {
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
-		case errors.Is(err, errLapsed):
+		case errors.Is(err, errLapsed), errors.Is(err, errSoldOut):
 			return err
 		case errors.Is(err, errQuiet):
 			quiet = time.Time{}
@@ -252,6 +265,10 @@ func (v *visit) follow(ctx context.Context, s *socket) (string, error) {
 			}
 		case "lapsed", "left":
 			return last, fmt.Errorf("%w: state %s", errLapsed, p.State)
+		case "waiting", "lobby":
+			if p.Phase == "sold_out" {
+				return last, errSoldOut
+			}
 		}
 	}
 }
