@@ -22,25 +22,9 @@
 //
 // # Limits
 //
-// Four quotas (Limits). The unit matters more than the numbers, because a campus or a
-// carrier puts thousands of people behind one address:
-//
-//   - visit: requests that show neither a place nor a pass, an address. 50 a second and
-//     200 at once: a dozen people opening pages in the same second never meet it, a
-//     script does within four.
-//   - visitor: who shows a place or a pass is charged alone, 20 a second and 100 at once,
-//     and charges the neighbours nothing. So thousands may wait and shop behind one
-//     address; only coming in is shared.
-//   - joins: new places, an address, over all gateways: 200 at once, then two a second.
-//     A hall of residence that joins within a minute gets in, 7,000 an hour do during a
-//     lobby; a script that collects places is slowed to what a small crowd may have, and
-//     each place still waits its turn.
-//   - origin: requests to protected paths, a session, over all gateways: 300 at once
-//     (a page with all its parts), then ten a second. One pass cannot feed a hundred bots.
-//
-// Joins and origin are kept in Redis, and leased: each gateway lets a key pass a fiftieth
-// of the burst (four joins, six requests) before it asks, and then charges all of it. So a
-// crowd of strangers costs Redis nothing here, and n gateways overshoot by 4n joins at most.
+// Policies (gateway/policy) decide who may ask for how much; docs/policies.md is their
+// manual. Each request is asked about once, when it is known who makes it, and a new place
+// once more. limit.go words what they say.
 //
 // # Push
 //

@@ -4,8 +4,10 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"maps"
 	"math"
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 )
@@ -107,19 +109,64 @@ func (p *Problem) GetHeaders() http.Header {
 }
 
 // MarshalJSON flattens the extension members beside the standard ones.
-func (p *Problem) MarshalJSON() ([]byte, error) {
-	doc := make(map[string]any, 7+len(p.Extra))
-	for k, v := range p.Extra {
-		doc[k] = v
-	}
-	doc["type"], doc["title"], doc["status"], doc["detail"], doc["code"] = p.Type, p.Title, p.Status, p.Detail, p.Code
+func (p *Problem) MarshalJSON() ([]byte, error) { return p.appendJSON(nil) }
+
+// appendJSON writes the document by hand: refusals are what an attack takes most of.
+func (p *Problem) appendJSON(b []byte) ([]byte, error) {
+	b = appendText(append(b, `{"type":`...), p.Type)
+	b = appendText(append(b, `,"title":`...), p.Title)
+	b = strconv.AppendInt(append(b, `,"status":`...), int64(p.Status), 10)
+	b = appendText(append(b, `,"detail":`...), p.Detail)
+	b = appendText(append(b, `,"code":`...), p.Code)
 	if p.RequestID != "" {
-		doc["request_id"] = p.RequestID
+		b = appendText(append(b, `,"request_id":`...), p.RequestID)
 	}
+	var err error
 	if len(p.Errors) > 0 {
-		doc["errors"] = p.Errors
+		if b, err = appendMember(b, "errors", p.Errors); err != nil {
+			return nil, err
+		}
 	}
-	return json.Marshal(doc)
+	for _, name := range slices.Sorted(maps.Keys(p.Extra)) {
+		switch name {
+		case "type", "title", "status", "detail", "code", "request_id", "errors": // are said above
+			continue
+		}
+		if b, err = appendMember(b, name, p.Extra[name]); err != nil {
+			return nil, err
+		}
+	}
+	return append(b, '}'), nil
+}
+
+func appendMember(b []byte, name string, value any) ([]byte, error) {
+	b = append(appendText(append(b, ','), name), ':')
+	switch v := value.(type) {
+	case string:
+		return appendText(b, v), nil
+	case []string:
+		b = append(b, '[')
+		for i, text := range v {
+			if i > 0 {
+				b = append(b, ',')
+			}
+			b = appendText(b, text)
+		}
+		return append(b, ']'), nil
+	}
+	text, err := json.Marshal(value)
+	return append(b, text...), err
+}
+
+// appendText appends text as JSON.
+func appendText(b []byte, text string) []byte {
+	for _, c := range []byte(text) {
+		if c < 0x20 || c > 0x7e || c == '"' || c == '\\' || c == '<' || c == '>' || c == '&' {
+			quoted, _ := json.Marshal(text) // a string always can
+			return append(b, quoted...)
+		}
+	}
+	return append(append(append(b, '"'), text...), '"')
 }
 
 // Seconds renders d as Retry-After wants it: whole seconds, rounded up, at least 1.
@@ -127,20 +174,26 @@ func Seconds(d time.Duration) string {
 	return strconv.Itoa(max(1, int(math.Ceil(d.Seconds()))))
 }
 
+// The values of fields that all refusals share.
+var (
+	contentType = []string{ContentType}
+	noStore     = []string{"no-store"}
+	noSniff     = []string{"nosniff"}
+)
+
 // Write sends p. The request's id is taken from the response header, where
 // telemetry.RequestID put it.
 func Write(w http.ResponseWriter, r *http.Request, p *Problem) {
 	doc := *p
 	doc.RequestID = w.Header().Get(RequestIDHeader)
-	body, err := json.Marshal(&doc)
+	body, err := doc.appendJSON(make([]byte, 0, 512))
 	if err != nil { // an extension member that is no JSON: a fault of ours
 		body = []byte(`{"type":"` + typeBase + `internal","title":"Internal Server Error","status":500,"code":"internal"}`)
 		doc.Status = http.StatusInternalServerError
 	}
 	h := w.Header()
-	h.Set("Content-Type", ContentType)
-	h.Set("Cache-Control", "no-store")
-	h.Set("X-Content-Type-Options", "nosniff")
+	h["Content-Type"], h["Cache-Control"], h["X-Content-Type-Options"] = contentType, noStore, noSniff
+	h["Content-Length"] = []string{strconv.Itoa(len(body))}
 	if p.RetryAfter > 0 {
 		h.Set("Retry-After", Seconds(p.RetryAfter))
 	}
