@@ -46,6 +46,10 @@ func (s *Server) edge(w http.ResponseWriter, r *http.Request) {
 	r = withVisit(r, v)
 	defer v.end()
 	defer v.settle(w)
+	if proxy := authzProxy(v.path); proxy != "" {
+		s.authz(w, r, v, proxy)
+		return
+	}
 	if !own(v.path) {
 		if room, origin, ok := s.cfg.Hall.Protects(v.host, v.path); ok {
 			s.protected(w, r, v, room, origin)

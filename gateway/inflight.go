@@ -94,8 +94,9 @@ func (f *inFlight) end(h holder) {
 func (s *Server) begin(r *http.Request, v *visit) *problem.Problem {
 	session := v.holder
 	if !s.inFlight.begin(r.Context(), session) {
-		return problem.New(http.StatusTooManyRequests, "abnormal-usage-detected", "Too many requests of this pass are under way at once.").
-			With("violated-policies", []string{"in-flight"}).In(inFlightWait)
+		p := problem.New(http.StatusTooManyRequests, "abnormal-usage-detected", "Too many requests of this pass are under way at once.")
+		p.Code = "quota-exceeded" // as of every 429
+		return p.With("violated-policies", []string{"in-flight"}).In(inFlightWait)
 	}
 	v.ends = func() { s.inFlight.end(session) }
 	return nil

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -103,9 +104,9 @@ func TestOnePassCannotFeedAHundredBots(t *testing.T) {
 		}
 		sockets = append(sockets, conn)
 	}
-	third := s.visitor().want(429, "abnormal-usage-detected", "GET", availability, "", "Usher-Pass", shared)
-	if third.header.Get("Retry-After") == "" {
-		t.Error("no Retry-After")
+	third := s.visitor().want(429, "quota-exceeded", "GET", availability, "", "Usher-Pass", shared)
+	if third.header.Get("Retry-After") == "" || !strings.Contains(third.body, "#abnormal-usage-detected") {
+		t.Errorf("the refusal: %v %s", third.header, third.body)
 	}
 	s.visitor().want(200, "", "GET", availability, "", "Usher-Pass", s.pass("gala", "another", now, now.Add(time.Hour)))
 	sockets[0].Close()

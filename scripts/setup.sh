@@ -27,7 +27,7 @@ install() { # install THING APT-PACKAGE BREW-PACKAGE
 		echo "setup: installing $1 (apt-get install $2)"
 		[ -n "$updated" ] || as_root apt-get update -qq >"$log" 2>&1 || true # an old list may still do
 		updated=1
-		as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$2" >"$log" 2>&1 || failed "$1" "$log"
+		as_root env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -y -qq --no-install-recommends "$2" >"$log" 2>&1 || failed "$1" "$log"
 	elif have brew; then
 		echo "setup: installing $1 (brew install $3)"
 		brew install --quiet $3 >"$log" 2>&1 || failed "$1" "$log"
@@ -51,6 +51,8 @@ have redis-server || have valkey-server || install redis-server redis-server red
 have_postgres || install PostgreSQL postgresql postgresql
 if [ "${1:-run}" = test ]; then
 	have_browser || install chromium chromium "--cask chromium"
+	have nginx || [ -x /usr/sbin/nginx ] || install nginx nginx nginx # the two that docs/protect-any-site.md is tried with
+	have caddy || install Caddy caddy caddy
 fi
 if [ "${1:-run}" = bench ]; then
 	PATH="$PATH:/usr/sbin" # where Debian keeps two of them
