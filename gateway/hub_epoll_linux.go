@@ -44,17 +44,18 @@ func (e *epoll) add(fd, at int) error {
 	return nil
 }
 
-// ready tells whose news there are, at most 128 at once; those whose news are not read
-// come again after the others.
-func (e *epoll) ready(visit func(at int)) (n int) {
-	n, err := unix.EpollWait(e.fd, e.events[:], 0)
-	if err != nil {
-		return 0 // interrupted: the next tick asks again
+// ready tells whose news there are, about as many as most. Those whose news are not all
+// read come again behind the others.
+func (e *epoll) ready(most int, visit func(at int)) {
+	for n := len(e.events); n == len(e.events) && most > 0; most -= n {
+		var err error
+		if n, err = unix.EpollWait(e.fd, e.events[:], 0); err != nil {
+			return // interrupted: the next tick asks again
+		}
+		for _, event := range e.events[:n] {
+			visit(int(event.Fd))
+		}
 	}
-	for _, event := range e.events[:n] {
-		visit(int(event.Fd))
-	}
-	return n
 }
 
 // descriptor is another descriptor of conn, which Go's own poller does not know; -1

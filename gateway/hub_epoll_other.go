@@ -16,6 +16,6 @@ func (*epoll) close() {}
 
 func (*epoll) add(int, int) error { return errors.ErrUnsupported }
 
-func (*epoll) ready(func(at int)) int { return 0 }
+func (*epoll) ready(int, func(at int)) {}
 
 func descriptor(net.Conn) int { return -1 }

@@ -213,9 +213,7 @@ func (d *shard) listen(s *socket) {
 // hear takes what clients have sent since the last tick, a piece of each.
 func (d *shard) hear(now time.Time) {
 	if d.epoll != nil {
-		for n, left := len(d.epoll.events), len(d.seats); n == len(d.epoll.events) && left > 0; left -= n {
-			n = d.epoll.ready(func(at int) { d.read(&d.seats[at], now) })
-		}
+		d.epoll.ready(len(d.seats), func(at int) { d.read(&d.seats[at], now) })
 	}
 	d.mu.Lock()
 	said := d.words
