@@ -138,7 +138,10 @@ func (e edge) Validate() error {
 	for _, setting := range []struct {
 		name string
 		n    int
-	}{{"drain-rate", e.DrainRate}, {"max-connections", e.MaxConnections}, {"max-connections-per-prefix", e.MaxPerPrefix}, {"cache-mb", e.CacheMB}} {
+	}{
+		{"drain-rate", e.DrainRate}, {"session-in-flight", e.SessionInFlight}, {"cache-mb", e.CacheMB},
+		{"max-connections", e.MaxConnections}, {"max-connections-per-prefix", e.MaxPerPrefix},
+	} {
 		if setting.n < 1 || setting.n > maxSetting {
 			faults = append(faults, fmt.Errorf("--%s must be from 1 to %d", setting.name, maxSetting))
 		}
