@@ -34,13 +34,14 @@ type beacons struct {
 	waiting map[string]map[string]string
 	chains  map[string]drand.Chain // by address; they never change
 	asked   map[string]time.Time   // by room, the last try
+	failing map[string]bool        // rooms whose last try failed
 	busy    map[string]bool        // rooms that are being asked for
 }
 
 func newBeacons(hosts []string) *beacons {
 	b := &beacons{
 		client: drand.NewClient(hosts), waiting: map[string]map[string]string{}, chains: map[string]drand.Chain{},
-		asked: map[string]time.Time{}, busy: map[string]bool{},
+		asked: map[string]time.Time{}, failing: map[string]bool{}, busy: map[string]bool{},
 	}
 	b.asking.SetLimit(beaconsAtOnce)
 	return b
@@ -56,6 +57,7 @@ func (b *beacons) awaits(room string, state map[string]string) {
 	if state["beacon_url"] == "" || state["method"] != string(Random) || state["lobby_size"] != "" {
 		delete(b.waiting, room)
 		delete(b.asked, room)
+		delete(b.failing, room)
 		return
 	}
 	b.waiting[room] = state
@@ -69,7 +71,7 @@ func (b *beacons) due(now time.Time) map[string]map[string]string {
 	for room, state := range b.waiting {
 		at, last := millis(uint64(number(state, "round_at"))), b.asked[room]
 		soon := state["sealed"] != "" && (state["sealed_durable"] != "1" || !now.Before(at) && last.Before(at))
-		if !b.busy[room] && (soon || now.Sub(last) >= beaconRetry) {
+		if !b.busy[room] && (soon && !b.failing[room] || now.Sub(last) >= beaconRetry) {
 			due[room] = state
 		}
 	}
@@ -82,11 +84,14 @@ func (b *beacons) began(room string) {
 	b.busy[room] = true
 }
 
-func (b *beacons) ended(room string, at time.Time) {
+// ended tells that a room was asked for at a time, and returns whether that is the first failure.
+func (b *beacons) ended(room string, at time.Time, failed bool) (news bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	news = failed && !b.failing[room]
 	delete(b.busy, room)
-	b.asked[room] = at
+	b.asked[room], b.failing[room] = at, failed
+	return news
 }
 
 // followBeacons lets each of those draws be brought on a step; it waits for none.
@@ -95,14 +100,14 @@ func (r *Recorder) followBeacons(ctx context.Context) {
 	for room, state := range r.beacons.due(now) {
 		r.beacons.began(room)
 		started := r.beacons.asking.TryGo(func() error {
-			defer r.beacons.ended(room, now)
-			if err := r.followBeacon(ctx, room, state); err != nil && ctx.Err() == nil && state["beacon_fault"] == "" {
+			err := r.followBeacon(ctx, room, state)
+			if news := r.beacons.ended(room, now, err != nil); news && ctx.Err() == nil {
 				r.cfg.Log.ErrorContext(ctx, "beacon of a draw", "room", room, "error", err)
 			}
 			return nil
 		})
 		if !started {
-			r.beacons.ended(room, time.Time{})
+			r.beacons.ended(room, time.Time{}, false)
 			return
 		}
 	}
