@@ -33,36 +33,6 @@ func (s *stage) newRecorder(db *pgxpool.Pool) *Recorder {
 	return NewRecorder(RecorderConfig{Redis: s.rdb, DB: db, Ring: s.ring, BeaconHosts: beaconHosts, Log: quietLog(), clock: s.clock.Load})
 }
 
-// onEachRecord runs a test with the record in Postgres and with the record in a folder.
-func onEachRecord(t *testing.T, test func(t *testing.T, recorder func(*stage) *Recorder)) {
-	t.Parallel()
-	t.Run("postgres", func(t *testing.T) {
-		t.Parallel()
-		db, _ := devtest.Postgres(t)
-		test(t, func(s *stage) *Recorder { return s.newRecorder(db) })
-	})
-	t.Run("folder", func(t *testing.T) {
-		t.Parallel()
-		folder := openFolder(t, t.TempDir())
-		test(t, func(s *stage) *Recorder {
-			return NewRecorder(RecorderConfig{Redis: s.rdb, Folder: folder, Ring: s.ring, BeaconHosts: beaconHosts, Log: quietLog(), clock: s.clock.Load})
-		})
-	})
-}
-
-func openFolder(t *testing.T, dir string) *Folder {
-	t.Helper()
-	folder, err := OpenFolder(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { folder.Close() })
-	return folder
-}
-
-// beaconHosts is where the tests' chains are.
-var beaconHosts = []string{"127.0.0.1"}
-
 // record makes the Recorder look once, with a fresh checkpoint.
 func record(t *testing.T, r *Recorder) {
 	t.Helper()

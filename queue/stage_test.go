@@ -184,3 +184,33 @@ func releaseOf(room, session string) *redis.XAddArgs {
 }
 
 func quietLog() *slog.Logger { return slog.New(slog.DiscardHandler) }
+
+// onEachRecord runs a test with the record in Postgres and with the record in a folder.
+func onEachRecord(t *testing.T, test func(t *testing.T, recorder func(*stage) *Recorder)) {
+	t.Parallel()
+	t.Run("postgres", func(t *testing.T) {
+		t.Parallel()
+		db, _ := devtest.Postgres(t)
+		test(t, func(s *stage) *Recorder { return s.newRecorder(db) })
+	})
+	t.Run("folder", func(t *testing.T) {
+		t.Parallel()
+		folder := openFolder(t, t.TempDir())
+		test(t, func(s *stage) *Recorder {
+			return NewRecorder(RecorderConfig{Redis: s.rdb, Folder: folder, Ring: s.ring, BeaconHosts: beaconHosts, Log: quietLog(), clock: s.clock.Load})
+		})
+	})
+}
+
+func openFolder(t *testing.T, dir string) *Folder {
+	t.Helper()
+	folder, err := OpenFolder(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { folder.Close() })
+	return folder
+}
+
+// beaconHosts is where the tests' chains are.
+var beaconHosts = []string{"127.0.0.1"}
