@@ -44,6 +44,15 @@ func measureQueue(ctx context.Context) ([]row, error) {
 		add("ms of CPU a tick, exact positions of 100,000", fmt.Sprintf("%.2f", get("QueuePositions", "ms-CPU/tick")), "", "", "at most 2")
 		add("s from a draw's opening to its first call", fmt.Sprintf("%.2f", get("QueueDraw", "s-to-first-call")), "", "", "at most 1 and 4")
 	}
+	few, many := found["QueueTraffic/1000/1000"], found["QueueTraffic/10000000/1000"]
+	rows = append(rows, row{what: "commands a second of a gateway: 10000000 waiting ÷ 1000", usher: fmt.Sprintf("%.0f", many["commands/s"]), baseline: fmt.Sprintf("%.0f", few["commands/s"]),
+		ratio: fmt.Sprintf("%.2f", many["commands/s"]/few["commands/s"]), note: "those inside scripts included; 0.9 to 1.1"})
+	for _, name := range []string{"1000/1000", "1000000/1000", "10000000/1000", "10000000/16000"} {
+		waiting, local, _ := strings.Cut(name, "/")
+		said := found["QueueTraffic/"+name]
+		rows = append(rows, row{what: "  KiB a second from Redis, and to it, " + waiting + " waiting, " + local + " of them here",
+			usher: fmt.Sprintf("%.0f, %.0f", said["B-out/s"]/1024, said["B-in/s"]/1024)})
+	}
 	return rows, nil
 }
 

@@ -21,8 +21,10 @@ import (
 const (
 	// callTime bounds every round trip to Redis.
 	callTime = 3 * time.Second
-	// largeBitmap is what is read at most once a second instead of every tick.
+	// largeBitmap is up to where a bitmap is read with every tick.
 	largeBitmap = 128 << 10
+	// readPace is how many bytes a second of a larger one are read at most.
+	readPace = 512 << 10
 	// retryAfter is when to come back after a failure.
 	retryAfter = 2 * time.Second
 	// paceSamples bounds the memory of calls made, one a second.
@@ -51,7 +53,7 @@ type Line struct {
 	leavers atomic.Int32
 
 	ticking sync.Mutex // held while a tick is under way; guards the rest of this block
-	readAt  time.Time  // when counted was last read
+	readAt  time.Time  // when bits were last read
 	leftN   uint64     // outOfLine at the last reading of left
 	quiet   time.Time  // end of the quiet time that this gateway has answered already
 	samples []sample
