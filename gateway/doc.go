@@ -52,6 +52,8 @@
 //     joins and claims answer 503 with Retry-After and say that places are safe; Ready
 //     reports it.
 //   - Booking or an origin away: 502 origin-unavailable or 504 origin-timeout on its
-//     paths alone.
+//     paths alone; what is public of it is answered from memory for a while (cache), and
+//     nobody is called to it. Slow or failing: fewer are called, and what is too much is
+//     refused with 503 temporary-reduced-capacity (origin).
 //   - This process killed: visitors reconnect to another with the place they carry.
 package gateway

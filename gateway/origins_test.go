@@ -1,10 +1,13 @@
 package gateway
 
 import (
+	"bufio"
 	"fmt"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -135,4 +138,34 @@ func TestAnOriginWithTooMuchToDo(t *testing.T) {
 			t.Errorf("%d %s", a.status, a.body)
 		}
 	}
+}
+
+func TestSlowSendersTakeNobodysRoom(t *testing.T) {
+	t.Parallel()
+	var n atomic.Int64
+	s := open(t, func(c *Config) {
+		few := counted(t, &n)
+		few.MaxInFlight = 2
+		c.Origins["few"] = few
+		c.Routes = []Route{{Host: "few.example", Origin: "few"}}
+	})
+	s.set("gala", `{}`)
+	for range 5 {
+		conn, err := net.Dial("tcp", s.url.Host)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		fmt.Fprintf(conn, "POST / HTTP/1.1\r\nHost: few.example\r\nExpect: 100-continue\r\nContent-Length: 100\r\n\r\n")
+		if err := conn.SetReadDeadline(time.Now().Add(time.Minute)); err != nil {
+			t.Fatal(err)
+		}
+		if line, err := bufio.NewReader(conn).ReadString('\n'); err != nil || !strings.Contains(line, "100") { // it waits for the body
+			t.Fatalf("%q, %v", line, err)
+		}
+	}
+	v := s.visitor()
+	v.host = "few.example"
+	v.want(200, "", "GET", "/", "")
+	v.want(200, "", "POST", "/", "short")
 }

@@ -1,8 +1,10 @@
 package gateway
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"math/rand/v2"
 	"net"
@@ -18,6 +20,10 @@ import (
 	"usher/internal/problem"
 	"usher/queue"
 )
+
+// smallBody is up to how many bytes a body is read before an origin is troubled with its
+// request: who sends it slowly takes nobody's room there.
+const smallBody = 16 << 10
 
 // progressTime is for each write to the client.
 const progressTime = 30 * time.Second
@@ -75,7 +81,7 @@ func goesFirst(r *http.Request, ours bool) bool {
 	if v.claims != nil {
 		return true
 	}
-	return ours && !catalogue(r.Method, v.path)
+	return ours && !catalogue(r.Method, v.path) && r.ContentLength >= 0 && r.ContentLength <= smallBody
 }
 
 // shops tells which requests say how the box office does: those of the shop. Operators' may
@@ -136,6 +142,18 @@ func (o *hop) serve(w http.ResponseWriter, r *http.Request, maxBody int64) {
 	}
 	if r.Body != nil && r.Body != http.NoBody {
 		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+	}
+	if r.ContentLength > 0 && r.ContentLength <= smallBody {
+		body, err := io.ReadAll(r.Body)
+		switch {
+		case errors.Is(err, io.ErrUnexpectedEOF):
+			problem.Write(w, r, problem.New(http.StatusBadRequest, "body-incomplete", "The request body is shorter than it should be."))
+			return
+		case err != nil:
+			o.proxy.ErrorHandler(w, r, err)
+			return
+		}
+		r.Body = io.NopCloser(bytes.NewReader(body))
 	}
 	unharden(w.Header())    // the answer's own headers stand
 	r.Header.Del("Upgrade") // WebSockets end at the gateway (bridge.go); nothing else is switched to

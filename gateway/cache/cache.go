@@ -24,6 +24,7 @@ const (
 	waitTime    = 10 * time.Second // for another's request
 	fetchTime   = time.Minute      // for one that is to be kept, body and all
 	passTime    = 5 * time.Second  // for which an address that cannot be kept is remembered
+	maxReading  = 64 << 20         // bytes of bodies that are being read to be kept, at once
 	restTime    = time.Second      // for which an origin that is away is not asked about what there is of it
 )
 
@@ -31,6 +32,7 @@ const (
 type Cache struct {
 	now     func() time.Time
 	entries *otter.Cache[string, *resource]
+	reading atomic.Int64 // bytes that are reserved for bodies under way
 
 	mu      sync.Mutex // guards flights, and storing
 	flights map[string]*flight
@@ -246,6 +248,15 @@ func (t *Transport) lead(r *http.Request, sent http.Header, key, flightKey strin
 	}
 	if !storable(res, maxEntry) {
 		c.pass(key)
+		finished()
+		return t.through(r, res, res.Body, cancel), nil
+	}
+	reserved := res.ContentLength
+	if reserved < 0 {
+		reserved = maxEntry
+	}
+	defer c.reading.Add(-reserved)
+	if c.reading.Add(reserved) > maxReading {
 		finished()
 		return t.through(r, res, res.Body, cancel), nil
 	}

@@ -358,6 +358,20 @@ func TestMemoryIsBounded(t *testing.T) {
 	}
 }
 
+func TestFewBodiesAreReadAtOnce(t *testing.T) {
+	t.Parallel()
+	s := openShop(t, func(*http.Request) (*http.Response, error) { return page(200, "x", "Cache-Control", "max-age=60"), nil })
+	s.Cache.reading.Store(maxReading) // others take all of it
+	s.want(s.get("/"), 200, "x", 1)
+	s.want(s.get("/"), 200, "x", 2)
+	s.Cache.reading.Store(0)
+	s.want(s.get("/"), 200, "x", 3)
+	s.want(s.get("/"), 200, "x", 3)
+	if n := s.Cache.reading.Load(); n != 0 {
+		t.Errorf("%d bytes are never given back", n)
+	}
+}
+
 func TestAChangeForgetsAll(t *testing.T) {
 	t.Parallel()
 	status := 200

@@ -139,7 +139,7 @@ function FiguresNow({ now }: { now: RoomLive }) {
         {figures.map(([name, n, more]) => <div key={name}><dt>{name}</dt><dd>{count(n)}{more && <span class="small"><br />{more}</span>}</dd></div>)}
       </dl>
       {now.origin_status && now.origin_status.health !== "unknown" && <p class="quiet small">Shop: {now.origin_status.health}, {count(Math.round(now.origin_status.latency_ms))} ms, {count(now.origin_status.in_flight)} requests in flight.</p>}
-      {now.pace_limited_by && <p class="notice" role="status">To protect the shop, {count(Math.round(now.pace_limited_by.pace_per_min))} a minute are called instead of {count(now.pace_per_min)}: it is {now.pace_limited_by.reason}. This ends by itself.</p>}
+      {now.pace_limited_by && <p class="note">To protect the shop, {count(Math.round(now.pace_limited_by.pace_per_min))} a minute are called instead of {count(now.pace_per_min)}: it is {now.pace_limited_by.reason}. This ends by itself.</p>}
     </>
   );
 }
