@@ -260,7 +260,7 @@ func (s *Server) charge(w http.ResponseWriter, r *http.Request, v *visit) bool {
 	}
 	v.charged = true
 	refused := s.limits.arrive(w, r, v, s.now())
-	if refused == nil {
+	if refused == nil || s.limits.mends(r, v) {
 		return true
 	}
 	if refused.room != "" && !own(v.path) {

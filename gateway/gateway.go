@@ -14,6 +14,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/gin-gonic/gin"
 	"github.com/redis/go-redis/v9"
+	"golang.org/x/time/rate"
 
 	"usher/gateway/cache"
 	"usher/gateway/origin"
@@ -202,7 +203,7 @@ func New(cfg Config) (*Server, error) {
 	s.passes.Ended = func(c pass.Claims) bool { return cfg.Hall.Ended(c.Session) }
 	s.limits = &limiter{
 		engine: policy.NewEngine(policy.Config{Redis: cfg.Redis, Log: cfg.Log, Fallback: *cfg.Policies}),
-		passes: s.passes, auth: cfg.Auth,
+		passes: s.passes, auth: cfg.Auth, rescue: rate.NewLimiter(rate.Every(time.Minute/rescuesAtOnce), rescuesAtOnce),
 	}
 	for _, o := range cfg.AllowedOrigins {
 		if err := s.cross.AddTrustedOrigin(o); err != nil {

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"usher/gateway/policy"
 	"usher/internal/operator"
 	"usher/internal/pass"
@@ -27,6 +29,7 @@ type limiter struct {
 	engine *policy.Engine
 	passes *pass.Verifier
 	auth   *operator.Authenticator
+	rescue *rate.Limiter // of operators who are let through in spite of a denial
 	// challenge refuses a request that has to solve one first; nil where there is none.
 	challenge func(w http.ResponseWriter, r *http.Request, v *visit, over exceeded) *problem.Problem
 }
@@ -79,7 +82,7 @@ func (l *limiter) decide(ctx context.Context, w http.ResponseWriter, r *http.Req
 	var verdict policy.Verdict
 	l.engine.Decide(ctx, &v.query, now, &verdict)
 	writeStates(w.Header(), verdict.States())
-	v.after = append(v.after, verdict.After...)
+	v.after, v.allowed = append(v.after, verdict.After...), verdict.Allowed
 	switch {
 	case verdict.Blocked:
 		p := problem.New(http.StatusForbidden, "abnormal-usage-detected", "Requests from this network are not answered.")
@@ -101,6 +104,20 @@ func (l *limiter) decide(ctx context.Context, w http.ResponseWriter, r *http.Req
 	}
 	return refused
 }
+
+// mends tells that a request that is denied comes from an operator who reads or sets the
+// policies: nobody locks themselves out with them. Few are looked at, since who is denied
+// may cost little.
+func (l *limiter) mends(r *http.Request, v *visit) bool {
+	if !under(v.path, policiesPath) || !l.rescue.Allow() {
+		return false
+	}
+	who, refused := l.auth.Authenticate(r)
+	return refused == nil && who.May(operator.Operate, "")
+}
+
+// rescuesAtOnce bounds them, and are as many a minute.
+const rescuesAtOnce = 60
 
 // crowdSpread is the most that is added to when a crowd may come back, besides half of it.
 const crowdSpread = 2 * time.Second

@@ -106,6 +106,20 @@ func TestPoliciesAreReadWithCare(t *testing.T) {
 	ops.want(403, "forbidden", "PUT", policiesPath, `{}`, "Authorization", "Bearer usher_viewer")
 }
 
+// An operator who has locked everyone out can still mend it; strangers cannot.
+func TestNobodyLocksThemselvesOut(t *testing.T) {
+	t.Parallel()
+	s := open(t)
+	s.policies(`{"policies":[{"name":"none","key":"global","quota":1,"window_s":86400,"burst":1}],"lists":{"block":["198.18.0.0/15"]}}`)
+	ops := s.visitor()
+	ops.want(403, "network-blocked", "GET", "/", "")
+	ops.want(403, "network-blocked", "GET", policiesPath, "", "Authorization", "Bearer usher_wrong")
+	ops.operate(403, "network-blocked", "GET", "/api/v1/operate/rooms", "")
+	ops.operate(200, "", "GET", policiesPath, "")
+	ops.operate(200, "", "PUT", policiesPath, `{"policies":null,"lists":null}`)
+	ops.want(200, "", "GET", "/", "")
+}
+
 func TestWhatADenialSays(t *testing.T) {
 	t.Parallel()
 	s := open(t)

@@ -44,6 +44,7 @@ type visit struct {
 	// in place of the prefix. solved tells that this very request shows a solved one.
 	cleared  string
 	solved   bool
+	allowed  bool   // by a list: no policy applies
 	identity string // whom the invitation is for, when one was shown
 }
 

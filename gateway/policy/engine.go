@@ -87,8 +87,8 @@ func (e *Engine) put(version int64, d Document, from origin) {
 
 // Verdict is what came out for one request.
 type Verdict struct {
-	// Blocked tells that the request comes from a blocked network.
-	Blocked bool
+	// Allowed and Blocked tell that the request comes from a network that is listed so.
+	Allowed, Blocked bool
 	// Rule is the one that denies the request for longest; nil when it may go on.
 	Rule     *Rule
 	Decision ratelimit.Decision
@@ -169,12 +169,11 @@ func (e *Engine) Decide(ctx context.Context, q *Query, now time.Time, v *Verdict
 	l.turns, l.looks = l.turns[:0], l.looks[:0]
 	moment := moment{at: now.UnixMicro(), processes: e.gateways.Load(), away: e.awayUntil.Load() != 0}
 
-	allow, block := f.live.listed(q.Addr)
-	if block {
-		v.Blocked = true
+	v.Allowed, v.Blocked = f.live.listed(q.Addr)
+	if v.Blocked {
 		f.live.blocked.Add(1)
 	}
-	if !allow && !block {
+	if !v.Allowed && !v.Blocked {
 		l.take(f.live, q, moment)
 	}
 	candidateBlocks := false
