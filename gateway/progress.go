@@ -45,15 +45,22 @@ type progress struct {
 	control *http.ResponseController
 	began   time.Time
 	got     int64
+	over    bool
 }
 
 func (p *progress) Read(b []byte) (int, error) {
+	if p.over { // the server watches the connection now, and a deadline would end the request
+		return 0, io.EOF
+	}
 	// A connection without deadlines (a test's recorder) has nothing to hold.
 	_ = p.control.SetReadDeadline(p.began.Add(bodyPatience(p.got)))
 	n, err := p.ReadCloser.Read(b)
 	p.got += int64(n)
 	switch {
-	case err == nil, errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF):
+	case err == nil:
+		return n, nil
+	case err == io.EOF: // as it is; one that is wrapped is no end
+		p.over = true
 		return n, err
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return n, errSlowBody
