@@ -48,7 +48,13 @@ type site struct {
 // open starts a site; each change works on its Config.
 func open(t *testing.T, changes ...func(*Config)) *site {
 	t.Helper()
-	s := &site{t: t, rdb: devtest.Redis(t), ring: keyring.Generate(time.Now())}
+	return openWith(t, keyring.Generate(time.Now()), changes...)
+}
+
+// openWith is open with given keys.
+func openWith(t *testing.T, ring *keyring.Ring, changes ...func(*Config)) *site {
+	t.Helper()
+	s := &site{t: t, rdb: devtest.Redis(t), ring: ring}
 	if err := operator.AddKey(context.Background(), s.rdb, testKey, operator.Principal{ID: "test", Name: "test", Role: operator.Admin}); err != nil {
 		t.Fatal(err)
 	}
