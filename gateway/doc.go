@@ -12,6 +12,13 @@
 // trusted proxies say, else the connection's; a network behind one IPv6 /64 is one
 // client.
 //
+// Another proxy may ask instead of passing requests through (authz.go): it is believed
+// because it is trusted, and answered in its own words.
+//
+// A pass whose session ended early is refused by every gateway within a second
+// (queue.Hall.Ended). A session has Config.SessionInFlight requests and WebSockets under
+// way to what is protected, a gateway: more wait for a moment and are then refused.
+//
 // Everything is bounded: bodies, headers, sockets a prefix and a place, streams, tables
 // of limits; every wait has a deadline.
 //
