@@ -11,7 +11,9 @@ import (
 	"testing"
 	"time"
 
+	"usher/internal/devstack"
 	"usher/internal/devstack/devtest"
+	"usher/internal/redisx"
 )
 
 // one asks a table for one request of a key, with a store behind it or not.
@@ -431,4 +433,37 @@ func BenchmarkTake(b *testing.B) {
 			table.Take(&turn, key, now, 1, 1)
 		}
 	})
+}
+
+// On a cluster the keys of one request may be anywhere: it is decided all the same.
+func TestClusterSharesKeys(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	set, err := devstack.StartCluster(ctx, t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(set.Kill)
+	rdb, err := redisx.Open(ctx, set.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rdb.Close()
+	store := NewStore(rdb)
+	table := NewTable(Policy{"cluster", Quota{Requests: 1, Window: time.Hour, Burst: 3}}, 10_000, true)
+	for round := range 4 {
+		turns := make([]Turn, 100)
+		for id := range turns {
+			table.Take(&turns[id], Key{ID: strconv.Itoa(id)}, time.Now().UnixMicro(), 1, 1)
+		}
+		if err := store.Ask(ctx, turns); err != nil {
+			t.Fatal(err)
+		}
+		for id := range turns {
+			if turns[id].Decision.Allowed != (round < 3) {
+				t.Fatalf("round %d, key %d: %+v", round, id, turns[id].Decision)
+			}
+		}
+	}
 }
