@@ -60,7 +60,8 @@ type bucket struct {
 	// share is the arrival time of what was spent while the store was away, by the clock of
 	// this process' share of the quota; 0 when there is nothing of it.
 	share int64
-	heard int64 // the store's time of the last answer
+	told  int64 // the arrival time in the store's newest answer
+	heard int64 // the store's own time of it
 }
 
 // NewTable returns a table of at most keys buckets, and at least 64. Leased, a store counts
@@ -200,13 +201,16 @@ func (t *Turn) settle(before, now int64) {
 	b := t.lock()
 	defer t.shard.mu.Unlock()
 	b.asked -= t.unsaid()
-	tat := t.at + next - now + (b.owed+b.asked)*t.quota.interval()
+	told := t.at + next - now
 	switch late := b.heard - now; {
 	case late == 0: // of one round trip, in any order
-		b.tat = max(b.tat, tat)
+		b.told = max(b.told, told)
 	case late < 0 || late > 2*flightTime.Microseconds(): // newer, or the store's clock went back
-		b.tat, b.heard = tat, now
+		b.told, b.heard = told, now
 	}
+	// Until they are settled, the store may have counted some of those that are asked for
+	// already: they weigh twice for that moment.
+	b.tat = b.told + (b.owed+b.asked)*t.quota.interval()
 	t.Decision, t.open = d, false
 }
 

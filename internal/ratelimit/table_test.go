@@ -85,6 +85,12 @@ func TestOvershootIsBounded(t *testing.T) {
 			})
 		}
 		wg.Wait()
+		// In the crowd a request may be denied that came while others were being asked for.
+		for _, table := range tables {
+			for one(t, table, store, 7, now, processes).Allowed {
+				allowed.Add(1)
+			}
+		}
 		most := burst + burst/owedPart
 		if processes == 1 {
 			most = burst
