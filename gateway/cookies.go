@@ -38,7 +38,7 @@ func isPlaceCookie(name string) bool {
 // but any sibling domain can, and so bring a visitor into its own place, session and orders.
 func plantable(name string) bool {
 	name = strings.ToLower(name)
-	return strings.HasPrefix(name, placeCookie) || strings.HasPrefix(name, "usher-pass-") || name == "usher-operator"
+	return strings.HasPrefix(name, placeCookie) || strings.HasPrefix(name, "usher-pass-") || name == "usher-operator" || bareCheckCookie(name)
 }
 
 func isOperatorCookie(name string) bool {

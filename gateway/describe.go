@@ -55,6 +55,7 @@ func (s *Server) routes() error {
 	}
 	e.GET("/rooms/:room", s.getPage)
 	e.POST("/rooms/:room/join", s.room(s.pageJoin))
+	e.POST("/rooms/:room/check", s.room(s.pageCheck))
 	e.POST("/rooms/:room/return", s.room(s.pageReturn))
 	e.POST("/rooms/:room/extend", s.room(s.pageExtend))
 	e.POST("/rooms/:room/enter", s.room(s.pageEnter))
@@ -118,6 +119,8 @@ func (s *Server) rawCalls() []rawCall {
 	room := func(suffix string) string { return "/api/v1/rooms/{room}" + suffix }
 	return []rawCall{
 		{"POST", room("/places"), "join", "Join the line, or find the place one has", map[int]reflect.Type{201: reflect.TypeFor[joined](), 200: reflect.TypeFor[joined]()}, []int{403, 404, 409, 410, 413, 422, 429, 503}, s.room(s.postPlaces)},
+		{"POST", room("/check"), "wait-instead", "A turn for who cannot solve a challenge: wait until ready_at, then join with the answer", map[int]reflect.Type{200: reflect.TypeFor[turnTaken]()}, []int{404, 429, 503}, s.room(s.postCheck)},
+		{"POST", clearancePath, "clear", "Show {challenge}, the answer to a challenge that a policy asked for: a cookie that clears this browser for half an hour", map[int]reflect.Type{204: none}, []int{403, 422, 429, 503}, s.postClearance},
 		{"GET", room("/place"), "get-place", "Where one stands; Retry-After says when to ask again", map[int]reflect.Type{200: place}, []int{404, 410, 429, 503}, s.withPlace(s.getPlace)},
 		{"DELETE", room("/place"), "leave", "Leave the line", map[int]reflect.Type{204: none}, []int{404, 410, 503}, s.withPlace(s.deletePlace)},
 		{"POST", room("/place/return"), "return", "Come back after a missed call", map[int]reflect.Type{200: place}, []int{404, 410, 503}, s.withPlace(s.postReturn)},

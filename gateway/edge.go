@@ -43,6 +43,7 @@ func (s *Server) edge(w http.ResponseWriter, r *http.Request) {
 	if v.secure {
 		keepCookies(r.Header, func(name string) bool { return !plantable(name) })
 	}
+	v.cleared = s.cleared(r, v)
 	r = withVisit(r, v)
 	defer v.end()
 	defer v.settle(w)

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"usher/gateway/cache"
+	"usher/gateway/challenge"
 	"usher/gateway/origin"
 	"usher/gateway/policy"
 	"usher/internal/keyring"
@@ -53,6 +54,10 @@ type Config struct {
 	BoxOffice *huma.OpenAPI
 	// Policies are in force until an operator sets others; policy.Defaults when nil.
 	Policies *policy.Document
+	// Outside is asked about answers to challenges; nil for proofs of work alone.
+	Outside *challenge.Outside
+	// ChallengeWait is how long one waits who cannot solve a challenge (default 5 minutes).
+	ChallengeWait time.Duration
 	// MaxSockets bounds the WebSockets of waiting visitors on this process (default
 	// 16,000 of the 20,000 descriptors that a process may have), MaxSocketsPerPrefix
 	// those of one client prefix (default a quarter of it).
@@ -100,6 +105,11 @@ type WaitingPage struct {
 	ReturnTo                           string
 	Refresh                            int
 	Problem                            string
+	// Check is what comes before a place: "" nothing, "asked" a challenge, "turn" a wait until CheckAt.
+	Check   string
+	CheckAt *time.Time
+	// Outside is the service whose challenge the page may have to show: turnstile, hcaptcha or "".
+	Outside string
 }
 
 func (c *Config) validate() error {
@@ -172,6 +182,7 @@ type Server struct {
 	booking *hop // nil without Config.Booking
 	origins map[string]*hop
 	cross   *http.CrossOriginProtection
+	checks  *challenge.Checker
 
 	inFlight                   *inFlight
 	streams, bridges, monitors *openings
@@ -194,6 +205,7 @@ func New(cfg Config) (*Server, error) {
 		door:     &door{trusted: cfg.TrustedProxies, max: cfg.MaxConnections, perPrefix: cfg.MaxConnectionsPerPrefix, of: map[netip.Prefix]int{}},
 		origins:  make(map[string]*hop, len(cfg.Origins)),
 		cross:    http.NewCrossOriginProtection(),
+		checks:   newChecker(cfg),
 		draining: make(chan struct{}),
 		streams:  newOpenings(cfg.MaxStreams),
 		bridges:  newOpenings(cfg.MaxBridges),
@@ -205,6 +217,7 @@ func New(cfg Config) (*Server, error) {
 		engine: policy.NewEngine(policy.Config{Redis: cfg.Redis, Log: cfg.Log, Fallback: *cfg.Policies}),
 		passes: s.passes, auth: cfg.Auth, rescue: rate.NewLimiter(rate.Every(time.Minute/rescuesAtOnce), rescuesAtOnce),
 	}
+	s.limits.challenge = s.overPolicy
 	for _, o := range cfg.AllowedOrigins {
 		if err := s.cross.AddTrustedOrigin(o); err != nil {
 			return nil, fmt.Errorf("gateway: allowed origin: %w", err)

@@ -56,13 +56,16 @@ func readJoin(r *http.Request) (read joinBody, refused *problem.Problem) {
 
 // enrol gives a place to one who has none: the next number, or the one place of whom the
 // invitation is for.
-func (s *Server) enrol(w http.ResponseWriter, r *http.Request, v *visit, line *queue.Line, invite string) (status int, t queue.Token, refused *problem.Problem) {
-	identity, err := line.Identity(invite)
+func (s *Server) enrol(w http.ResponseWriter, r *http.Request, v *visit, line *queue.Line, asked joinBody) (status int, t queue.Token, refused *problem.Problem) {
+	identity, err := line.Identity(asked.invite)
 	if err != nil {
 		return 0, t, s.refusal(r, "read an invitation", err)
 	}
 	v.identity = identity
 	if identity == "" {
+		if p := s.check(w, r, v, line, asked.challenge); p != nil {
+			return 0, t, p
+		}
 		t, refused = s.join(w, r, v, line)
 		return http.StatusCreated, t, refused
 	}

@@ -96,6 +96,9 @@ func (l *limiter) decide(ctx context.Context, w http.ResponseWriter, r *http.Req
 	case policy.ToRoom:
 		refused.room = verdict.Rule.Room
 	case policy.Challenge:
+		if v.path == clearancePath {
+			return nil // else nobody could answer
+		}
 		if l.challenge != nil && !verdict.Refused {
 			if p := l.challenge(w, r, v, exceeded{verdict.Rule, verdict.Decision}); p != nil {
 				refused.problem = p

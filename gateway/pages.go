@@ -34,7 +34,7 @@ func (s *Server) getPage(c *gin.Context) {
 
 // pageJoin, pageReturn, pageExtend and pageEnter are the buttons of the page without JavaScript.
 func (s *Server) pageJoin(w http.ResponseWriter, r *http.Request, v *visit, line *queue.Line) {
-	if _, _, refused := s.joinOrKeep(w, r, v, line, r.PostFormValue("invite")); refused != nil {
+	if _, _, refused := s.joinOrKeep(w, r, v, line, joinBody{invite: r.PostFormValue("invite"), challenge: r.PostFormValue("challenge")}); refused != nil {
 		s.drawRefusal(w, r, v, line, refused)
 		return
 	}
@@ -87,7 +87,12 @@ func redirect(w http.ResponseWriter, path string) {
 
 func (s *Server) drawRefusal(w http.ResponseWriter, r *http.Request, v *visit, line *queue.Line, refused *problem.Problem) {
 	page := s.page(r, v, line)
-	page.Problem = refused.Detail
+	if _, ok := refused.Extra["challenge"]; ok && page.Check == "" {
+		page.Check = "asked"
+	}
+	if refused.Code != "challenge-required" || page.Check != "asked" { // else the page's own words say it
+		page.Problem = refused.Detail
+	}
 	if refused.RetryAfter > 0 {
 		w.Header().Set("Retry-After", problem.Seconds(refused.RetryAfter))
 	}
@@ -115,6 +120,7 @@ func (s *Server) page(r *http.Request, v *visit, line *queue.Line) WaitingPage {
 	if room.Message != nil {
 		page.Message = *room.Message
 	}
+	s.tellOfCheck(r, v, line, &page)
 	if v.place == nil {
 		if room.Phase == queue.Scheduled || room.Phase == queue.Paused || room.Phase == queue.SoldOut {
 			page.Refresh = pageTime

@@ -159,7 +159,7 @@ func TestWhatADenialSays(t *testing.T) {
 		r.header.Get("RateLimit") != `"hard";r=0;t=3600, "two";r=99;t=1` {
 		t.Errorf("%v", r.header)
 	}
-	fan.want(429, "quota-exceeded", "GET", "/hard", "") // no challenge is to be had
+	fan.want(403, "challenge-required", "GET", "/hard", "")
 }
 
 func TestAPolicyAsksForAChallenge(t *testing.T) {

@@ -188,7 +188,7 @@ func sanitise(h http.Header, v *visit, host string, ours bool) {
 	}
 	h.Del("Sec-Websocket-Protocol") // apps send places in it; the bridge writes its own
 	keepCookies(h, func(name string) bool {
-		return !isPlaceCookie(name) && (ours || !isOperatorCookie(name))
+		return !isPlaceCookie(name) && !isCheckCookie(name) && (ours || !isOperatorCookie(name))
 	})
 	if v.claims != nil {
 		h.Set("X-Usher-Room", v.claims.Room)

@@ -137,7 +137,7 @@ func (s *Server) refusal(r *http.Request, act string, err error) *problem.Proble
 // join gives the visitor a new place, charged to the prefix. The cookie is the
 // caller's to set.
 func (s *Server) join(w http.ResponseWriter, r *http.Request, v *visit, line *queue.Line) (queue.Token, *problem.Problem) {
-	if p := s.limits.join(r.Context(), w, v, s.now()); p != nil {
+	if p := s.chargeJoin(w, r, v, line); p != nil {
 		return queue.Token{}, p
 	}
 	t, err := line.Join(r.Context())
@@ -150,7 +150,7 @@ func (s *Server) join(w http.ResponseWriter, r *http.Request, v *visit, line *qu
 
 // joinOrKeep returns the visitor's place, the one there is or a new one where that is
 // at its end, and sets its cookie under the newest key.
-func (s *Server) joinOrKeep(w http.ResponseWriter, r *http.Request, v *visit, line *queue.Line, invite string) (status int, answer joined, refused *problem.Problem) {
+func (s *Server) joinOrKeep(w http.ResponseWriter, r *http.Request, v *visit, line *queue.Line, asked joinBody) (status int, answer joined, refused *problem.Problem) {
 	status = http.StatusCreated
 	var t queue.Token
 	if v.place != nil {
@@ -166,7 +166,7 @@ func (s *Server) joinOrKeep(w http.ResponseWriter, r *http.Request, v *visit, li
 		}
 	}
 	if status == http.StatusCreated {
-		if status, t, refused = s.enrol(w, r, v, line, invite); refused != nil {
+		if status, t, refused = s.enrol(w, r, v, line, asked); refused != nil {
 			return 0, answer, refused
 		}
 		var err error
@@ -191,7 +191,7 @@ func (s *Server) postPlaces(w http.ResponseWriter, r *http.Request, v *visit, li
 		status = http.StatusOK
 		answer, refused = s.resume(w, r, v, line, body.resume)
 	} else {
-		status, answer, refused = s.joinOrKeep(w, r, v, line, body.invite)
+		status, answer, refused = s.joinOrKeep(w, r, v, line, body)
 	}
 	if refused != nil {
 		problem.Write(w, r, refused)

@@ -25,6 +25,11 @@ type WaitingRoom struct {
 	ReturnTo                           string // a path on this host, already checked
 	Refresh                            int    // seconds until a page without JavaScript asks again; 0 = never
 	Problem                            string // what went wrong with the last attempt, in plain words
+	// Check is what comes before a place: "" nothing, "asked" a challenge, "turn" a wait until CheckAt.
+	Check   string
+	CheckAt *time.Time
+	// Outside is the service whose challenge the page may have to show: turnstile, hcaptcha or "".
+	Outside string
 }
 
 // calledRefresh keeps a called visitor's page still long enough to press its button, in seconds.
@@ -38,8 +43,8 @@ var waitingPage = template.Must(template.New("waiting").Funcs(template.FuncMap{
 	"utc":   func(t time.Time) string { return t.UTC().Format("2 January, 15:04 UTC") },
 }).Parse(waitingHTML))
 
-// word is what the page says in one situation. {opens} stands for the time of
-// the opening; the script puts the visitor's own time there.
+// word is what the page says in one situation. {opens} stands for the time of the
+// opening, {ready} for that of a turn; the script puts the visitor's own time there.
 type word struct{ Key, Headline, Text string }
 
 // words are all sentences of the waiting page. The script reads them from the
@@ -48,6 +53,8 @@ var words = []word{
 	{"unknown", "There is no waiting room here", "The link may be old or mistyped. The box office knows the way."},
 	{"scheduled", "The waiting room is not open yet", "The line starts {opens}. Keep this page open; you will get a place by itself."},
 	{"new", "There is a line", "Join it and keep this page open. We will let you in when it is your turn."},
+	{"check", "One quick check", "Very many are coming at once. Your browser shows us that it is not a program which takes hundreds of places."},
+	{"turn", "You will get a place without the check", "You can join {ready}. Keep this page open; nothing else is needed."},
 	{"lobby", "You’re in", "The line starts moving {opens}. Keep this page open; nothing else is needed."},
 	{"waiting", "You’re in line", "Keep this page open. We will let you in when it is your turn."},
 	{"paused", "The line is paused", "Your place is safe. It goes on as soon as the line does."},
@@ -77,6 +84,10 @@ func (p WaitingRoom) key() string {
 		return p.State
 	case p.Phase == "scheduled" || p.Phase == "closed" || p.Phase == "sold_out":
 		return p.Phase
+	case p.Check == "asked":
+		return "check"
+	case p.Check == "turn":
+		return "turn"
 	}
 	return "new"
 }
@@ -90,6 +101,11 @@ func RenderWaiting(w http.ResponseWriter, r *http.Request, status int, page Wait
 	if page.OpensAt != nil {
 		opens = "at " + page.OpensAt.UTC().Format("15:04 UTC on 2 January")
 	}
+	ready := "soon"
+	if page.CheckAt != nil {
+		ready = "at " + page.CheckAt.UTC().Format("15:04:05 UTC")
+	}
+	times := strings.NewReplacer("{opens}", opens, "{ready}", ready)
 	view := struct {
 		WaitingRoom
 		Key, Headline, Text, Eta, Event string
@@ -102,8 +118,8 @@ func RenderWaiting(w http.ResponseWriter, r *http.Request, status int, page Wait
 		WaitingRoom: page,
 		Altogether:  page.Waiting,
 		Key:         key,
-		Headline:    strings.ReplaceAll(said.Headline, "{opens}", opens),
-		Text:        strings.ReplaceAll(said.Text, "{opens}", opens),
+		Headline:    times.Replace(said.Headline),
+		Text:        times.Replace(said.Text),
 		Event:       eventPage(page.ReturnTo),
 		Line:        key == "waiting" || key == "paused",
 		CanJoin:     key == "new" || key == "left" || key == "lapsed",
@@ -126,8 +142,25 @@ func RenderWaiting(w http.ResponseWriter, r *http.Request, status int, page Wait
 		panic(err) // the template and its data are both in this file; a test renders every state
 	}
 	secure(w.Header())
+	if from := outside[page.Outside]; from != "" {
+		w.Header().Set("Content-Security-Policy", widened(from))
+	}
 	w.Header().Set("Cache-Control", "no-store")
 	file{kind: "text/html; charset=utf-8", plain: out.Bytes()}.serve(w, r, status)
+}
+
+// outside is where the scripts and frames of other challenge services come from.
+var outside = map[string]string{
+	"turnstile": "https://challenges.cloudflare.com",
+	"hcaptcha":  "https://hcaptcha.com https://*.hcaptcha.com",
+}
+
+// widened is the policy with another challenge service let in.
+func widened(from string) string {
+	return strings.NewReplacer(
+		"script-src 'self'", "script-src 'self' "+from+"; frame-src "+from,
+		"style-src 'self'", "style-src 'self' "+from, "connect-src 'self'", "connect-src 'self' "+from,
+	).Replace(policy)
 }
 
 func wordFor(key string) word {
