@@ -3,10 +3,10 @@ package main
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"net/url"
 	"slices"
-	"strings"
 	"time"
 
 	"gopkg.in/yaml.v3"
@@ -159,7 +159,8 @@ func (o *originSettings) config(name string) (origin.Config, error) {
 func (f *configFile) origins() (map[string]origin.Config, error) {
 	origins := make(map[string]origin.Config, len(f.Origins))
 	var faults []error
-	for name, settings := range f.Origins {
+	for _, name := range slices.Sorted(maps.Keys(f.Origins)) {
+		settings := f.Origins[name]
 		config, err := settings.config(name)
 		faults = append(faults, err)
 		origins[name] = config
@@ -169,7 +170,5 @@ func (f *configFile) origins() (map[string]origin.Config, error) {
 			faults = append(faults, fmt.Errorf("route %d: there is no origin %q", i+1, r.Origin))
 		}
 	}
-	// In the order of the file's lines: a map has none.
-	slices.SortStableFunc(faults, func(a, b error) int { return strings.Compare(fmt.Sprint(a), fmt.Sprint(b)) })
 	return origins, errors.Join(faults...)
 }
