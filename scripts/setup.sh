@@ -51,6 +51,8 @@ have redis-server || have valkey-server || install redis-server redis-server red
 have_postgres || install PostgreSQL postgresql postgresql
 if [ "${1:-run}" = test ]; then
 	have_browser || install chromium chromium "--cask chromium"
+	# The ACME authority of the tests is built by them, from modules fetched here.
+	go list -modfile=tools.mod -deps github.com/letsencrypt/pebble/v2/cmd/pebble >/dev/null
 	have nginx || [ -x /usr/sbin/nginx ] || install nginx nginx nginx # the two that docs/protect-any-site.md is tried with
 	have caddy || install Caddy caddy caddy
 fi
