@@ -187,6 +187,9 @@ func (c *crowded) arrive(v *visitor) error {
 	if err := conn.SetDeadline(time.Time{}); err != nil {
 		return err
 	}
+	v.conn.SetPingHandler(func(said string) error { // gorilla's own gives up after a second in which a busy machine let nobody run
+		return v.conn.WriteControl(websocket.PongMessage, []byte(said), time.Now().Add(time.Minute))
+	})
 	c.mu.Lock()
 	c.all = append(c.all, v)
 	c.seen.Open++

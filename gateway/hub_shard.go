@@ -20,6 +20,8 @@ const (
 	never = math.MaxInt64
 	// goodbyeTime is how long a client may take to answer a close frame.
 	goodbyeTime = 2 * time.Second
+	// slowAnswer is what a pong may take on its way, however often pings are sent.
+	slowAnswer = 3 * time.Second
 )
 
 // seat is a socket as its shard's goroutine sees it at each tick: what decides about
@@ -336,7 +338,7 @@ func (d *shard) tick(ctx context.Context, last string) string {
 func (d *shard) collect(live queue.Live, now time.Time, all bool) {
 	ms := now.UnixMilli()
 	present := max(time.Second, time.Duration(live.PresenceTTL)*time.Second)
-	seen, silence := (present / 3).Milliseconds(), (pingEvery(present) * 7 / 4).Milliseconds()
+	seen, silence := (present / 3).Milliseconds(), (pingEvery(present)*7/4 + slowAnswer).Milliseconds()
 	d.due, d.tokens = d.due[:0], d.tokens[:0]
 	for i := range d.seats {
 		k := &d.seats[i]
