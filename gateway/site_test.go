@@ -32,7 +32,7 @@ import (
 const testKey = "usher_test_key"
 
 // patience bounds every wait of these tests.
-const patience = 20 * time.Second
+const patience = 60 * time.Second
 
 // site is one gateway with everything behind it: real Redis and Postgres, and an
 // origin that tells what it was sent.
