@@ -56,7 +56,7 @@ func wallOff(t *testing.T, file string, start func(t *testing.T, config, port st
 	for try := 0; ; try++ { // somebody else may have taken the port in between
 		port := freePort(t)
 		text := strings.NewReplacer("usher:8080", g.url.Host, "site:3000", strings.TrimPrefix(plain.URL, "http://"),
-			"listen 80;", "listen 127.0.0.1:"+port+";", "www.example.org {", "http://:"+port+" {").Replace(string(config))
+			"listen 80;", "listen 127.0.0.1:"+port+";", "www.example.org {", "http://:"+port+" {\n\tbind 127.0.0.1").Replace(string(config))
 		if g.proxy = serving(t, start(t, text, port), port); g.proxy != nil {
 			return g
 		}

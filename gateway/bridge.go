@@ -11,6 +11,7 @@ import (
 
 	"github.com/gorilla/websocket"
 
+	"usher/internal/pass"
 	"usher/internal/problem"
 )
 
@@ -43,16 +44,12 @@ func (s *Server) bridge(w http.ResponseWriter, r *http.Request, o *hop) {
 	}
 	session := v.ends // what is under way lasts as long as the connection
 	v.ends = nil
-	ends := time.Time{} // never
-	if v.claims != nil {
-		ends = v.claims.ExpiresAt
-	}
 	s.hold(func() {
 		defer end()
 		if session != nil {
 			defer session()
 		}
-		s.carry(client, far, ends)
+		s.carry(client, far, v.claims)
 	})
 }
 
@@ -122,7 +119,7 @@ func (s *Server) connect(w http.ResponseWriter, r *http.Request, v *visit, o *ho
 }
 
 // carry owns both connections until they end.
-func (s *Server) carry(client, far *websocket.Conn, ends time.Time) {
+func (s *Server) carry(client, far *websocket.Conn, claims *pass.Claims) {
 	client.SetReadLimit(bridgeRead)
 	far.SetReadLimit(bridgeAnswer)
 	alive := func(string) error { return client.SetReadDeadline(time.Now().Add(bridgeSilent)) }
@@ -136,11 +133,12 @@ func (s *Server) carry(client, far *websocket.Conn, ends time.Time) {
 
 	ping := time.NewTicker(pingTime)
 	defer ping.Stop()
-	var expiry <-chan time.Time
-	if !ends.IsZero() {
-		timer := time.NewTimer(time.Until(ends))
+	var expiry, look <-chan time.Time // of a pass, if there is one
+	if claims != nil {
+		timer, ticker := time.NewTimer(time.Until(claims.ExpiresAt)), time.NewTicker(time.Second)
 		defer timer.Stop()
-		expiry = timer.C
+		defer ticker.Stop()
+		expiry, look = timer.C, ticker.C
 	}
 	say := func(code int, reason string) {
 		_ = client.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(code, reason), time.Now().Add(time.Second))
@@ -155,6 +153,11 @@ wait:
 		case <-expiry:
 			say(websocket.ClosePolicyViolation, "pass-expired")
 			break wait
+		case <-look:
+			if s.cfg.Hall.Ended(claims.Session) {
+				say(websocket.ClosePolicyViolation, "pass-ended")
+				break wait
+			}
 		case <-s.draining:
 			say(websocket.CloseServiceRestart, "reconnect=1.0s")
 			break wait

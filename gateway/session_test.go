@@ -122,6 +122,41 @@ func TestOnePassCannotFeedAHundredBots(t *testing.T) {
 	})
 }
 
+// A WebSocket lasts no longer than its pass.
+func TestSocketsEndWithTheirPass(t *testing.T) {
+	t.Parallel()
+	s := open(t)
+	s.set("gala", `{}`)
+	now := time.Now()
+	closed := func(token string) string {
+		conn, _, err := s.visitor().dial(availability+"/ws", "Usher-Pass", token)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for {
+			_ = conn.SetReadDeadline(time.Now().Add(time.Minute))
+			if _, _, err := conn.ReadMessage(); err != nil {
+				return err.Error()
+			}
+		}
+	}
+	if got := closed(s.pass("gala", "short", now, now.Add(5*time.Second))); !strings.Contains(got, "1008") || !strings.Contains(got, "pass-expired") {
+		t.Errorf("at its expiry: %s", got)
+	}
+	given := s.pass("gala", "given", now, now.Add(time.Hour))
+	over := make(chan string)
+	go func() { over <- closed(given) }()
+	until(t, s.line("gala"), "the socket is open", func() bool {
+		s.server.inFlight.mu.Lock()
+		defer s.server.inFlight.mu.Unlock()
+		return len(s.server.inFlight.of) == 1
+	})
+	s.visitor().want(204, "", "DELETE", "/api/v1/rooms/gala/pass", "", "Usher-Pass", given)
+	if got := <-over; !strings.Contains(got, "1008") || !strings.Contains(got, "pass-ended") {
+		t.Errorf("when it is given back: %s", got)
+	}
+}
+
 func TestTurnsInFlight(t *testing.T) {
 	t.Parallel()
 	f := newInFlight(2)
