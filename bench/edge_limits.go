@@ -225,7 +225,7 @@ func startEnvoy(ctx context.Context, folder, program, redisURL string, address *
 	*address = "127.0.0.1:" + ports[0]
 	socket, ok := strings.CutPrefix(redisURL, "unix://")
 	if !ok {
-		return nil, fmt.Errorf("Redis is not on a unix socket: %s", redisURL)
+		return nil, fmt.Errorf("the site keeps Redis on no unix socket: %s", redisURL)
 	}
 	return startPeer(ctx, dir, *address, []string{
 		"PORT=" + ports[0], "GRPC_PORT=" + ports[1], "DEBUG_PORT=" + ports[2], "HOST=127.0.0.1", "GRPC_HOST=127.0.0.1", "DEBUG_HOST=127.0.0.1",
