@@ -39,6 +39,7 @@ type edge struct {
 	MaxConnections    int            `default:"18000" placeholder:"N" help:"Connections of the public at once; further ones are hung up on. Below the descriptors that the process may have."`
 	MaxPerPrefix      int            `name:"max-connections-per-prefix" default:"6000" placeholder:"N" help:"Of these, those of one IPv4 address or IPv6 /64; trusted proxies are not counted."`
 	beaconFlag
+	challengeFlags
 	configFlag
 }
 
@@ -204,13 +205,17 @@ func (e edge) build(st *stores, log *slog.Logger, bookingURLs []*url.URL) (*buil
 	if err != nil {
 		return nil, err
 	}
+	outside, err := e.outside()
+	if err != nil {
+		return nil, err
+	}
 	server, err := gateway.New(gateway.Config{
 		Redis: st.redis, Ring: st.ring, Hall: hall, Auth: st.auth, Log: log,
 		Booking: origin.Config{URLs: bookingURLs}, TrustedProxies: e.TrustedProxies, AllowedOrigins: e.AllowedOrigins,
 		Origins: origins, Routes: routes, DrainRate: e.DrainRate, SessionInFlight: e.SessionInFlight, CacheBytes: e.CacheMB << 20,
 		ProxyProtocol: e.ProxyProtocol, MaxConnections: e.MaxConnections, MaxConnectionsPerPrefix: e.MaxPerPrefix,
-		Policies: limits,
-		Assets:   web.Handler(),
+		Policies: limits, Outside: outside,
+		Assets: web.Handler(),
 		Waiting: func(w http.ResponseWriter, r *http.Request, status int, page gateway.WaitingPage) {
 			web.RenderWaiting(w, r, status, web.WaitingRoom(page))
 		},

@@ -2,12 +2,13 @@
 // itself; this script joins, keeps the place alive over a WebSocket, and goes
 // on when called. All words come from the page's own <template>.
 import "../style/waiting.css";
-import { ask, askWithPause, path, Problem, type Event, type Place, type Room } from "../lib/api";
+import { ask, askWithPause, path, Problem, serverNow, type Event, type Place, type Room } from "../lib/api";
 import { band, count, money, startsAt } from "../lib/format";
 import type { Live } from "../lib/live";
 import { hangBell, ring } from "./bell";
 import { Call } from "./call";
 import { el, setText } from "./dom";
+import type { Offer } from "./proof";
 import { keepReceipt, keptReceipt } from "./receipt";
 import { shared } from "./shared";
 import { forgetInvitation, invitation, keepInvitation, resumeCode } from "./ticket";
@@ -45,12 +46,14 @@ const until = new Until();
 
 function show(key: string, time: string | null = null) {
   const word = words.get(key) ?? words.get("waiting")!;
-  const fill = (text: string) => text.replace("{opens}", time ? startsAt(time) : "soon");
+  const fill = (text: string) => text.replace(/\{(opens|ready)\}/, time ? startsAt(time) : "soon");
   setText("headline", fill(word.headline));
   setText("text", fill(word.text));
   page.dataset.key = key;
   const inLine = key === "waiting" || key === "paused" || key === "lobby";
   el("join").hidden = !["new", "left", "lapsed", "over", "reset", "moved"].includes(key);
+  el("wait").hidden = key !== "check";
+  el("proof").hidden = key !== "check";
   el("enter").hidden = key !== "called";
   el("return").hidden = key !== "missed";
   el("bell").hidden = !inLine;
@@ -206,7 +209,7 @@ function stop() {
   el("live").hidden = true;
 }
 
-async function join(more: { resume?: string } = {}): Promise<void> {
+async function join(more: { resume?: string; challenge?: string } = {}): Promise<void> {
   const invite = invitation(room);
   const body = { ...(invite ? { invite } : {}), ...more };
   try {
@@ -215,6 +218,7 @@ async function join(more: { resume?: string } = {}): Promise<void> {
   } catch (cause) {
     if (!(cause instanceof Problem)) throw cause;
     if (more.resume && placeGone(cause)) return; // the code was used, or its place is over
+    if (cause.body.challenge && checks < mostChecks) return check(cause.body.challenge as Offer);
     if (cause.code === "room-not-open" || cause.code === "room-closed") return watchRoom();
     if (cause.code === "invite-required" || cause.code === "invite-invalid") {
       forgetInvitation(room);
@@ -222,6 +226,32 @@ async function join(more: { resume?: string } = {}): Promise<void> {
     } else if (more.resume && cause.status >= 400 && cause.status < 500 && cause.status !== 429) show("new"); // the code is too old
     fault(cause.code === "invite-required" ? "" : cause, () => join(more));
   }
+}
+
+// Each further check is harder; a browser that fails so often is told to wait instead.
+const mostChecks = 5;
+let checks = 0;
+
+/** The room wants to see that this browser takes one place, not hundreds. */
+async function check(offer: Offer): Promise<void> {
+  checks++;
+  fault("");
+  show("check");
+  try {
+    const { prove } = await import("./proof");
+    const challenge = await prove(el("proof"), offer);
+    if (page.dataset.key !== "check") return; // the visitor waits instead
+    await join({ challenge });
+  } catch {
+    setText("problem", "This browser could not make the check. You can wait instead.");
+    el("problem").hidden = false;
+  }
+}
+
+/** Joins with the turn of one who waits instead of making the check, when its time has come. */
+function turn(readyAt: string, challenge?: string) {
+  show("turn", readyAt);
+  setTimeout(() => void join(challenge ? { challenge } : {}), Math.max(0, Date.parse(readyAt) - serverNow()) + 1000);
 }
 
 /** Before the lobby and after the close there is no place to hold: look at the room instead. */
@@ -267,6 +297,16 @@ async function prices() {
 el("join").addEventListener("submit", (event) => {
   event.preventDefault();
   void join();
+});
+el("wait").addEventListener("submit", async (event) => {
+  event.preventDefault();
+  try {
+    const { answer, ready_at } = await ask<{ answer: string; ready_at: string }>("POST", path("rooms", room, "check"));
+    fault("");
+    turn(ready_at, answer);
+  } catch (cause) {
+    fault(cause);
+  }
 });
 el("enter").addEventListener("submit", (event) => {
   event.preventDefault();
@@ -333,7 +373,8 @@ addEventListener("hashchange", () => resumed() || (invitation(room) && page.data
 if (resumed()) {
   // the join goes on from here
 } else if (page.dataset.joined !== "true") {
-  if (key === "new") void join();
+  if (key === "new" || key === "check") void join();
+  else if (key === "turn") turn(page.dataset.checkAt!);
   else void watchRoom();
 } else if (key === "lapsed") {
   void lookOnce(); // a session that is over reads otherwise
