@@ -28,6 +28,7 @@ export function Controls({ now, put, admit, reset, drawn }: Props) {
         <Setting id="capacity" label="Inside at once" value={now.capacity} least={0} button="Set the capacity" step={step(now.capacity)} apply={(n) => put({ capacity: n }, `The capacity is ${count(n)}.`)} />
         <Setting id="phones" label="Seconds that a sleeping phone stays in line" value={now.phone_presence_ttl_s} least={1} button="Set the seconds" step={30} apply={(n) => put({ phone_presence_ttl_s: n }, `A phone stays in line for ${count(n)} seconds of silence.`)} />
       </section>
+      <Check now={now} put={put} />
       <Message message={now.message} put={put} />
       <Schedule now={now} put={put} drawn={drawn} />
       <Guests now={now} put={put} />
@@ -123,6 +124,28 @@ function Setting({ id, label, value, least, button, step, apply }: { id: string;
       </div>
       <button class="button" disabled={!valid || busy}>{button}</button>
     </form>
+  );
+}
+
+const checks: Record<RoomLive["challenge"], { name: string; done: string }> = {
+  auto: { name: "Those who come too often", done: "Only those who come too often are checked." },
+  always: { name: "Everyone who joins", done: "Everyone who joins is checked from now on." },
+  off: { name: "Nobody", done: "Nobody is checked." },
+};
+
+/** Whether newcomers have to compute a proof: what keeps scripts from taking hundreds of places. */
+function Check({ now, put }: { now: RoomLive; put: Put }) {
+  return (
+    <section class="sheet" aria-label="Check against bots">
+      <h2>Check against bots</h2>
+      <div class="field">
+        <label for="challenge">Who is checked</label>
+        <select id="challenge" value={now.challenge} onChange={({ currentTarget: { value } }) => void put({ challenge: value }, checks[value as RoomLive["challenge"]].done)}>
+          {Object.entries(checks).map(([value, { name }]) => <option key={value} value={value}>{name}</option>)}
+        </select>
+      </div>
+      <p class="quiet small">A browser does it by itself in a moment; a script pays for every place. Choose everyone while a sale is attacked.</p>
+    </section>
   );
 }
 

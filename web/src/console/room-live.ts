@@ -19,6 +19,7 @@ export interface RoomLive {
   quiet_until?: string | null;
   message: string | null;
   phone_presence_ttl_s: number;
+  challenge: "auto" | "always" | "off";
   invite_keys: object[];
   invite_only: boolean;
   pace_per_min: number;
