@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs what is missing: `setup.sh run` what `make run` needs, `setup.sh test`
-# also the browser, `setup.sh bench` also the peers to compare with. Says one line for each thing it does, nothing when all is there.
+# also the browser, nginx and Caddy, `setup.sh bench` also the peers to compare with. Says one line for each thing it does, nothing when all is there.
 set -eu
 cd "$(dirname "$0")/.."
 
