@@ -206,7 +206,7 @@ func TestNothingUnaskedIsTakenForAnAnswer(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	sent := make(chan struct{})
+	sent := make(chan struct{}, 1) // nobody may be waiting yet
 	go func() {
 		for {
 			conn, err := s.Accept()
