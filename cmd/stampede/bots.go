@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"runtime"
 	"sync"
 	"time"
 )
@@ -21,9 +22,12 @@ const (
 	scriptsPer  = 100 // fans for one headless script that wants scriptPlaces places; every other one solves challenges
 	replayerPer = 400 // fans for one that has a place of its own and sends its proof and its token again and again
 
-	floodRate    = 200
-	scriptPlaces = 500
-	replays      = 20
+	floodRate     = 200
+	botProcessors = 2 // on which all bots compute together
+	scriptPlaces  = 500
+	replays       = 20
+
+	saleOver = 0.95 // of the fans have gone: what bots do then is nobody's harm
 
 	quietPer  = 5 // fans for one honest join before the bots come, to compare with
 	campusPer = 7 // fans for one who comes before them from a single address, with all the others of a campus
@@ -47,6 +51,7 @@ type siege struct {
 	*rehearsal
 	performance string // "" where nothing is sold
 	retries     *tally // the bots' own
+	computing   chan struct{}
 
 	mu    sync.Mutex // guards the rest
 	seen  Siege
@@ -55,7 +60,7 @@ type siege struct {
 }
 
 func newSiege(r *rehearsal, fans int) *siege {
-	s := &siege{rehearsal: r, retries: &tally{n: map[string]int{}}, seen: Siege{
+	s := &siege{rehearsal: r, retries: &tally{n: map[string]int{}}, computing: make(chan struct{}, botProcessors), seen: Siege{
 		Flooders: max(1, fans/floodersPer), Scripts: max(2, fans/scriptsPer), Replayers: max(1, fans/replayerPer), Answers: map[string]int{},
 	}}
 	if len(r.performances) > 0 {
@@ -130,6 +135,7 @@ func (s *siege) meanwhile(ctx context.Context, n int, over time.Duration, from n
 
 // run plays all bots until ctx ends, and what their places bring them until inside ends.
 func (s *siege) run(ctx, inside context.Context, seed uint64) {
+	runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + botProcessors) // a bot's thread that waits its turn keeps no fan waiting
 	var all sync.WaitGroup
 	next := 1 << 21
 	each := func(n int, play func(rng *rand.Rand, address net.Addr, i int)) {
@@ -149,8 +155,12 @@ func (s *siege) run(ctx, inside context.Context, seed uint64) {
 // flood sends floodRate requests a second over one connection, with fresh cookies each, and reads the answers. Where the
 // gateway is slower than that it does not catch up.
 func (s *siege) flood(ctx, inside context.Context, rng *rand.Rand, address net.Addr) {
-	const burst = 10
-	tick := time.NewTicker(time.Second * burst / floodRate)
+	const burst = 2
+	every := time.Second * burst / floodRate
+	if !pause(ctx, rand.N(every)) { // bots keep no common beat
+		return
+	}
+	tick := time.NewTicker(every)
 	defer tick.Stop()
 	var conn net.Conn
 	var answers *bufio.Reader
@@ -165,14 +175,13 @@ func (s *siege) flood(ctx, inside context.Context, rng *rand.Rand, address net.A
 	for n := 0; ; {
 		for range burst {
 			if conn == nil {
-				var err error
 				d := net.Dialer{LocalAddr: address, Timeout: requestTimeout}
-				if conn, err = d.DialContext(ctx, "tcp4", hostPort(s.gateways[0])); err != nil {
-					conn = nil
+				made, err := d.DialContext(ctx, "tcp4", hostPort(s.gateways[0]))
+				if err != nil {
 					s.answered("no connection")
 					break
 				}
-				stop = context.AfterFunc(ctx, func() { conn.Close() })
+				conn, stop = made, context.AfterFunc(ctx, func() { made.Close() })
 				answers = bufio.NewReaderSize(conn, 4096)
 			}
 			n++
@@ -274,6 +283,21 @@ func (s *siege) settle(ctx, inside context.Context, rng *rand.Rand, address net.
 	})
 }
 
+// compute solves a challenge for a bot, behind everything else that this machine has to do.
+func (s *siege) compute(ctx context.Context, proof json.RawMessage) (answer string, err error) {
+	select {
+	case s.computing <- struct{}{}:
+	case <-ctx.Done():
+		return "", ctx.Err()
+	}
+	defer func() { <-s.computing }()
+	err = lowly(func() (err error) {
+		answer, err = solve(ctx, proof)
+		return err
+	})
+	return answer, err
+}
+
 // script is a headless program that wants many places, one at a time, each with fresh cookies.
 func (s *siege) script(ctx, inside context.Context, rng *rand.Rand, address net.Addr, solves bool) {
 	for places := 0; places < scriptPlaces && ctx.Err() == nil; {
@@ -283,7 +307,7 @@ func (s *siege) script(ctx, inside context.Context, rng *rand.Rand, address net.
 		token, proof, err := s.enter(ctx, address, "")
 		if err == nil && token == "" && solves {
 			var answer string
-			if answer, err = solve(ctx, proof); err == nil {
+			if answer, err = s.compute(ctx, proof); err == nil {
 				token, _, err = s.enter(ctx, address, answer)
 			}
 		}
@@ -322,7 +346,7 @@ func (s *siege) replay(ctx, inside context.Context, rng *rand.Rand, address net.
 	if err != nil || proof == nil {
 		return
 	}
-	answer, err := solve(ctx, proof)
+	answer, err := s.compute(ctx, proof)
 	if err != nil {
 		return
 	}

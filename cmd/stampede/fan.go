@@ -109,7 +109,7 @@ func (v *visit) enter(ctx context.Context) (p placeDoc, t Timing, status int, er
 		}
 		t.Took += took.Took
 		r, ok := asRefusal(err)
-		if !ok || r.Code != "challenge-required" {
+		if !ok || r.Challenge == nil {
 			return p, t, status, err
 		}
 		select {

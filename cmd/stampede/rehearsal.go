@@ -150,7 +150,9 @@ func (r *rehearsal) crowd(ctx context.Context, o options, progress io.Writer) (*
 		v.arrives = v.between(0, o.Arrive)
 		fans.Go(func() {
 			v.live(inside, line)
-			ended.Add(1)
+			if ended.Add(1) == int64(float64(o.Fans)*saleOver) {
+				endRaid()
+			}
 		})
 	}
 	crowdGone := make(chan struct{})

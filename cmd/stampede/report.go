@@ -82,6 +82,9 @@ func latencies(h *History) []latency {
 	steps := map[string][]time.Duration{}
 	order := []string{"join", "joined to called", "called to pass", "claim", "availability", "hold", "order", "approved to paid"}
 	for _, f := range h.Fans {
+		if f.Part == Bot {
+			continue
+		}
 		if f.Joined {
 			steps["join"] = append(steps["join"], f.Join.Took)
 		}

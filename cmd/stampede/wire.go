@@ -272,7 +272,7 @@ func (c *client) insist(ctx context.Context, method, path string, in, out any, h
 		}
 		wait := time.Duration(min(attempt+1, 10)) * 200 * time.Millisecond
 		if r, ok := asRefusal(err); ok {
-			if !r.retryable() {
+			if !r.retryable() || r.Challenge != nil {
 				return t, status, err
 			}
 			c.retries.add(method+" "+shape(path), cmp.Or(r.Code, strconv.Itoa(r.Status)))
