@@ -11,7 +11,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"runtime"
 	"sync"
 	"time"
 )
@@ -51,7 +50,7 @@ type siege struct {
 	*rehearsal
 	performance string // "" where nothing is sold
 	retries     *tally // the bots' own
-	computing   chan struct{}
+	provers     chan *prover
 
 	mu    sync.Mutex // guards the rest
 	seen  Siege
@@ -60,7 +59,7 @@ type siege struct {
 }
 
 func newSiege(r *rehearsal, fans int) *siege {
-	s := &siege{rehearsal: r, retries: &tally{n: map[string]int{}}, computing: make(chan struct{}, botProcessors), seen: Siege{
+	s := &siege{rehearsal: r, retries: &tally{n: map[string]int{}}, provers: make(chan *prover, botProcessors), seen: Siege{
 		Flooders: max(1, fans/floodersPer), Scripts: max(2, fans/scriptsPer), Replayers: max(1, fans/replayerPer), Answers: map[string]int{},
 	}}
 	if len(r.performances) > 0 {
@@ -134,8 +133,17 @@ func (s *siege) meanwhile(ctx context.Context, n int, over time.Duration, from n
 }
 
 // run plays all bots until ctx ends, and what their places bring them until inside ends.
-func (s *siege) run(ctx, inside context.Context, seed uint64) {
-	runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + botProcessors) // a bot's thread that waits its turn keeps no fan waiting
+func (s *siege) run(ctx, inside context.Context, seed uint64) error {
+	computing, stop := context.WithCancel(ctx)
+	defer stop()
+	for range botProcessors {
+		p, err := startProver(computing)
+		if err != nil {
+			return fmt.Errorf("start a prover: %w", err)
+		}
+		defer p.stop()
+		s.provers <- p
+	}
 	var all sync.WaitGroup
 	next := 1 << 21
 	each := func(n int, play func(rng *rand.Rand, address net.Addr, i int)) {
@@ -150,6 +158,7 @@ func (s *siege) run(ctx, inside context.Context, seed uint64) {
 	each(s.seen.Replayers, func(rng *rand.Rand, address net.Addr, _ int) { s.replay(ctx, inside, rng, address) })
 	all.Wait()
 	s.lives.Wait()
+	return nil
 }
 
 // flood sends floodRate requests a second over one connection, with fresh cookies each, and reads the answers. Where the
@@ -283,19 +292,16 @@ func (s *siege) settle(ctx, inside context.Context, rng *rand.Rand, address net.
 	})
 }
 
-// compute solves a challenge for a bot, behind everything else that this machine has to do.
-func (s *siege) compute(ctx context.Context, proof json.RawMessage) (answer string, err error) {
+// compute solves a challenge for a bot, once a prover is free.
+func (s *siege) compute(ctx context.Context, challenge json.RawMessage) (string, error) {
 	select {
-	case s.computing <- struct{}{}:
+	case p := <-s.provers:
+		answer, err := p.solve(challenge)
+		s.provers <- p
+		return answer, err
 	case <-ctx.Done():
 		return "", ctx.Err()
 	}
-	defer func() { <-s.computing }()
-	err = lowly(func() (err error) {
-		answer, err = solve(ctx, proof)
-		return err
-	})
-	return answer, err
 }
 
 // script is a headless program that wants many places, one at a time, each with fresh cookies.

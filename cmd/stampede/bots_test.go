@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -92,5 +93,29 @@ func TestAProofIsWhatALTCHAMakesOfIt(t *testing.T) {
 	}
 	if _, err := solve(t.Context(), json.RawMessage(`{"provider":"turnstile","site_key":"k"}`)); err == nil || !strings.Contains(err.Error(), "turnstile") {
 		t.Errorf("a challenge for people: %v", err)
+	}
+}
+
+// A prover says what solve says, a line each, and goes on after what it cannot read.
+func TestAProverAnswersLineByLine(t *testing.T) {
+	t.Parallel()
+	const challenge = `{"provider":"altcha","parameters":{"algorithm":"PBKDF2/SHA-256","cost":2,"keyLength":32,"keyPrefix":"0","nonce":"00","salt":"01"},"signature":"5e"}`
+	want, err := solve(t.Context(), json.RawMessage(challenge))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out strings.Builder
+	ended := make(chan error)
+	go func() { ended <- prove(strings.NewReader(`{"provider":"turnstile"}`+"\n"+challenge+"\n"), &out) }()
+	if err := <-ended; err != nil {
+		t.Fatal(err)
+	}
+	var first, second provided
+	lines := json.NewDecoder(strings.NewReader(out.String()))
+	if err := errors.Join(lines.Decode(&first), lines.Decode(&second)); err != nil {
+		t.Fatal(err)
+	}
+	if first.Answer != "" || first.Fault == "" || second.Answer != want || second.Fault != "" {
+		t.Errorf("said %+v, then %+v", first, second)
 	}
 }

@@ -77,6 +77,13 @@ func (o *options) faults() error {
 }
 
 func main() {
+	if os.Getenv(proverMark) != "" {
+		if err := prove(os.Stdin, os.Stdout); err != nil {
+			fmt.Fprintf(os.Stderr, "prover: %v\n", err)
+			os.Exit(1)
+		}
+		return
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	stop()

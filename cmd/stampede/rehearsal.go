@@ -133,9 +133,9 @@ func (r *rehearsal) crowd(ctx context.Context, o options, progress io.Writer) (*
 
 	raid, endRaid := context.WithCancel(line)
 	defer endRaid()
-	var raided sync.WaitGroup
+	var raided errgroup.Group
 	if besiegers != nil {
-		raided.Go(func() { besiegers.run(raid, inside, o.Seed) })
+		raided.Go(func() error { return besiegers.run(raid, inside, o.Seed) })
 	}
 
 	var ended atomic.Int64
@@ -171,7 +171,9 @@ func (r *rehearsal) crowd(ctx context.Context, o options, progress io.Writer) (*
 	}
 	h.Ended = time.Now()
 	endRaid()
-	raided.Wait()
+	if err := raided.Wait(); err != nil {
+		return h, err
+	}
 	if besiegers != nil {
 		h.Fans = append(h.Fans, besiegers.bots...)
 		besiegers.seen.HonestRefusals = r.refused.n
