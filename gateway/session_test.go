@@ -128,11 +128,14 @@ func TestSocketsEndWithTheirPass(t *testing.T) {
 	s := open(t)
 	s.set("gala", `{}`)
 	now := time.Now()
-	closed := func(token string) string {
+	watch := func(token string) *websocket.Conn {
 		conn, _, err := s.visitor().dial(availability+"/ws", "Usher-Pass", token)
 		if err != nil {
 			t.Fatal(err)
 		}
+		return conn
+	}
+	farewell := func(conn *websocket.Conn) string {
 		for {
 			_ = conn.SetReadDeadline(time.Now().Add(time.Minute))
 			if _, _, err := conn.ReadMessage(); err != nil {
@@ -140,19 +143,14 @@ func TestSocketsEndWithTheirPass(t *testing.T) {
 			}
 		}
 	}
-	if got := closed(s.pass("gala", "short", now, now.Add(5*time.Second))); !strings.Contains(got, "1008") || !strings.Contains(got, "pass-expired") {
+	short := watch(s.pass("gala", "short", now, now.Add(5*time.Second)))
+	if got := farewell(short); !strings.Contains(got, "1008") || !strings.Contains(got, "pass-expired") {
 		t.Errorf("at its expiry: %s", got)
 	}
 	given := s.pass("gala", "given", now, now.Add(time.Hour))
-	over := make(chan string)
-	go func() { over <- closed(given) }()
-	until(t, s.line("gala"), "the socket is open", func() bool {
-		s.server.inFlight.mu.Lock()
-		defer s.server.inFlight.mu.Unlock()
-		return len(s.server.inFlight.of) == 1
-	})
+	long := watch(given)
 	s.visitor().want(204, "", "DELETE", "/api/v1/rooms/gala/pass", "", "Usher-Pass", given)
-	if got := <-over; !strings.Contains(got, "1008") || !strings.Contains(got, "pass-ended") {
+	if got := farewell(long); !strings.Contains(got, "1008") || !strings.Contains(got, "pass-ended") {
 		t.Errorf("when it is given back: %s", got)
 	}
 }
