@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -76,6 +77,31 @@ func recordJoin(ctx context.Context, gateway, room string) (recorded, error) {
 type served struct {
 	address string
 	pid     int
+}
+
+// usage is what its process has used, with those that it started: nginx has workers.
+func (s served) usage() (usage, error) {
+	all, err := usageOf(s.pid)
+	if err != nil {
+		return usage{}, err
+	}
+	started, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%[1]d/children", s.pid))
+	if err != nil {
+		return usage{}, err
+	}
+	for child := range strings.FieldsSeq(string(started)) {
+		pid, err := strconv.Atoi(child)
+		if err != nil {
+			return usage{}, err
+		}
+		one, err := usageOf(pid)
+		if err != nil {
+			return usage{}, err
+		}
+		all.cpu += one.cpu
+		all.rss += one.rss
+	}
+	return all, nil
 }
 
 // startBare runs this program again as a gin server that does nothing but repeat the answer.

@@ -72,25 +72,33 @@ func (b edgeBench) proxy(ctx context.Context) ([]row, error) {
 		return nil, err
 	}
 	sides := []side{
-		{"Usher", strings.TrimPrefix(usher.Gateways[0].URL, "http://")},
-		{"httputil.ReverseProxy, tuned", reverse},
+		sideOf(usher),
+		{"httputil.ReverseProxy, tuned", served{reverse, plain.cmd.Process.Pid}},
 	}
 	var missing []row
 	for _, p := range peerProxies {
-		address, stop, err := p.start(ctx, b.folder, target)
+		at, stop, err := p.start(ctx, b.folder, target)
 		if err != nil {
 			missing = append(missing, row{what: "  ÷ " + p.name, note: err.Error()})
 			continue
 		}
 		defer stop()
-		sides = append(sides, side{p.name, address})
+		sides = append(sides, side{p.name, at})
 	}
 	l, err := b.showing(usher)
 	if err != nil {
 		return nil, err
 	}
-	speeds, err := b.inTurns(ctx, sides, l)
-	if err != nil {
+	profiled := make(chan error, 1)
+	if b.profile != "" {
+		go func() {
+			profiled <- writeProfile(ctx, usher.Gateways[0].Admin, b.profile, time.Duration(b.rounds*len(sides))*b.round)
+		}()
+	} else {
+		profiled <- nil
+	}
+	took, err := b.inTurns(ctx, sides, l)
+	if err := errors.Join(err, <-profiled); err != nil {
 		return nil, err
 	}
 	rows := []row{}
@@ -99,33 +107,40 @@ func (b edgeBench) proxy(ctx context.Context) ([]row, error) {
 		if i == 0 {
 			what = "a protected request passed on, a pass for every 20, policies leased, 64 connections ÷ " + s.name
 		}
-		rows = append(rows, ratioRow(what, speeds[0], speeds[i+1]))
+		rows = append(rows, ratioRow(what, took[0].perSecond, took[i+1].perSecond), cpuRow(took[0], took[i+1]))
 	}
 	return append(rows, missing...), nil
 }
 
-// A side of a comparison, and where it listens.
-type side struct{ name, address string }
+// A side of a comparison.
+type side struct {
+	name string
+	served
+}
 
-// inTurns lets all sides meet the load in turns, each round begun by another, and returns each side's answers a second.
-func (b edgeBench) inTurns(ctx context.Context, sides []side, l load) ([][]float64, error) {
+// sideOf is a site's first gateway.
+func sideOf(usher *site.Site) side {
+	g := usher.Gateways[0]
+	return side{"Usher", served{strings.TrimPrefix(g.URL, "http://"), g.PID()}}
+}
+
+// inTurns lets all sides meet the load in turns, each round begun by another, and returns what each did.
+func (b edgeBench) inTurns(ctx context.Context, sides []side, l load) ([]turns, error) {
 	for _, s := range sides { // pools and caches fill before it counts
 		if _, err := l.run(ctx, s.address, time.Second, 0); err != nil {
 			return nil, fmt.Errorf("%s: %w", s.name, err)
 		}
 	}
-	speeds := make([][]float64, len(sides))
+	took := make([]turns, len(sides))
 	for round := range b.rounds {
 		for i := range sides {
 			n := (round + i) % len(sides)
-			p, err := l.run(ctx, sides[n].address, b.round, 0)
-			if err != nil {
+			if err := took[n].add(ctx, l, sides[n].served, b.round); err != nil {
 				return nil, fmt.Errorf("%s: %w", sides[n].name, err)
 			}
-			speeds[n] = append(speeds[n], p.perSecond())
 		}
 	}
-	return speeds, nil
+	return took, nil
 }
 
 // ratioRow is a row of two sides' answers a second; its ratio is the median of those of each round.

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -33,7 +34,7 @@ func (b edgeBench) limits(ctx context.Context) ([]row, error) {
 	if err := usher.Operate(ctx, http.MethodPut, "rooms/"+limitRoom, map[string]any{"title": "Limits"}, nil); err != nil {
 		return nil, err
 	}
-	sides := []limiter{{side: side{"Usher", strings.TrimPrefix(usher.Gateways[0].URL, "http://")}, ask: askUsher}}
+	sides := []limiter{{side: sideOf(usher), ask: askUsher}}
 	var missing []row
 	for _, p := range b.peerLimiters(usher.RedisURL) {
 		stop, err := p.start(ctx)
@@ -61,7 +62,7 @@ func (b edgeBench) limits(ctx context.Context) ([]row, error) {
 		}
 	}
 	denied, err := b.denied(ctx, sides[0])
-	return append(append(rows, denied), missing...), err
+	return slices.Concat(rows, denied, missing), err
 }
 
 // A limiter is one side of the limits part.
@@ -119,25 +120,25 @@ func (b edgeBench) decide(ctx context.Context, sides []limiter, key func(n uint3
 }
 
 // denied compares refusing one client with a bare gin handler that repeats the refusal.
-func (b edgeBench) denied(ctx context.Context, usher limiter) (row, error) {
+func (b edgeBench) denied(ctx context.Context, usher limiter) ([]row, error) {
 	one := usher.load(func(uint32) uint32 { return 2 })
 	if _, err := one.run(ctx, usher.address, time.Second, 0); err != nil {
-		return row{}, err
+		return nil, err
 	}
 	answer, err := refused(ctx, "http://"+usher.address)
 	if err != nil {
-		return row{}, err
+		return nil, err
 	}
 	bare, stop, err := startBare(ctx, answer)
 	if err != nil {
-		return row{}, err
+		return nil, err
 	}
 	defer stop()
-	speeds, err := b.inTurns(ctx, []side{usher.side, {"bare gin", bare.address}}, one)
+	took, err := b.inTurns(ctx, []side{usher.side, {"bare gin", bare}}, one)
 	if err != nil {
-		return row{}, err
+		return nil, err
 	}
-	return ratioRow("refusals a second, one client ÷ bare gin, same bytes", speeds[0], speeds[1]), nil
+	return []row{ratioRow("refusals a second, one client ÷ bare gin, same bytes", took[0].perSecond, took[1].perSecond), cpuRow(took[0], took[1])}, nil
 }
 
 // refused asks as one client until it is refused, and keeps the answer.
@@ -169,7 +170,9 @@ func (b edgeBench) peerLimiters(redisURL string) []*peerLimiter {
 		if err != nil {
 			return nil, err
 		}
-		return startEnvoy(ctx, b.folder, program, redisURL, &envoy.address)
+		var stop func()
+		envoy.served, stop, err = startEnvoy(ctx, b.folder, program, redisURL)
+		return stop, err
 	}
 	rate := &peerLimiter{limiter: limiter{side: side{name: "redis_rate in a minimal handler"}, ask: askRedisRate}}
 	rate.start = func(ctx context.Context) (func(), error) {
@@ -180,7 +183,9 @@ func (b edgeBench) peerLimiters(redisURL string) []*peerLimiter {
 		if rate.address, err = freeAddress(); err != nil {
 			return nil, err
 		}
-		return startPeer(ctx, b.folder, rate.address, nil, program, "-listen", rate.address, "-redis-url", redisURL, "-rate", fmt.Sprint(limitRate))
+		var stop func()
+		rate.pid, stop, err = startPeer(ctx, b.folder, rate.address, nil, program, "-listen", rate.address, "-redis-url", redisURL, "-rate", fmt.Sprint(limitRate))
+		return stop, err
 	}
 	return []*peerLimiter{envoy, rate}
 }
@@ -197,39 +202,40 @@ func (b edgeBench) buildPeer(ctx context.Context, name, of string) (string, erro
 }
 
 // startEnvoy runs envoyproxy/ratelimit with one limit for each client. It finds its limits in a folder of a fixed shape.
-func startEnvoy(ctx context.Context, folder, program, redisURL string, address *string) (func(), error) {
+func startEnvoy(ctx context.Context, folder, program, redisURL string) (at served, stop func(), err error) {
 	dir, err := peerFolder(folder, "envoy")
 	if err != nil {
-		return nil, err
+		return served{}, nil, err
 	}
 	limits := filepath.Join(dir, "bench", "config")
 	if err := os.MkdirAll(limits, 0o777); err != nil {
-		return nil, err
+		return served{}, nil, err
 	}
 	text := fmt.Sprintf("domain: bench\ndescriptors:\n  - key: client\n    rate_limit: {unit: second, requests_per_unit: %d}\n", limitRate)
 	if err := os.WriteFile(filepath.Join(limits, "bench.yaml"), []byte(text), 0o666); err != nil {
-		return nil, err
+		return served{}, nil, err
 	}
 	var ports []string
 	for range 3 {
 		free, err := freeAddress()
 		if err != nil {
-			return nil, err
+			return served{}, nil, err
 		}
 		_, port, err := net.SplitHostPort(free)
 		if err != nil {
-			return nil, err
+			return served{}, nil, err
 		}
 		ports = append(ports, port)
 	}
-	*address = "127.0.0.1:" + ports[0]
+	at.address = "127.0.0.1:" + ports[0]
 	socket, ok := strings.CutPrefix(redisURL, "unix://")
 	if !ok {
-		return nil, fmt.Errorf("the site keeps Redis on no unix socket: %s", redisURL)
+		return served{}, nil, fmt.Errorf("the site keeps Redis on no unix socket: %s", redisURL)
 	}
-	return startPeer(ctx, dir, *address, []string{
+	at.pid, stop, err = startPeer(ctx, dir, at.address, []string{
 		"PORT=" + ports[0], "GRPC_PORT=" + ports[1], "DEBUG_PORT=" + ports[2], "HOST=127.0.0.1", "GRPC_HOST=127.0.0.1", "DEBUG_HOST=127.0.0.1",
 		"RUNTIME_ROOT=" + dir, "RUNTIME_SUBDIRECTORY=bench", "RUNTIME_WATCH_ROOT=false", "USE_STATSD=false", "LOG_LEVEL=error",
 		"BACKEND_TYPE=redis", "REDIS_SOCKET_TYPE=unix", "REDIS_TYPE=SINGLE", "REDIS_URL=" + socket,
 	}, program)
+	return at, stop, err
 }

@@ -97,37 +97,37 @@ http://:%s {
 }
 
 // start runs the peer in front of the origin.
-func (p peerProxy) start(ctx context.Context, folder, origin string) (address string, stop func(), err error) {
+func (p peerProxy) start(ctx context.Context, folder, origin string) (at served, stop func(), err error) {
 	program, err := exec.LookPath(p.program)
 	if err != nil {
 		// Debian keeps servers where only root looks.
 		if program, err = exec.LookPath("/usr/sbin/" + p.program); err != nil {
-			return "", nil, errors.New("not installed here")
+			return served{}, nil, errors.New("not installed here")
 		}
 	}
 	dir, err := peerFolder(folder, p.program)
 	if err != nil {
-		return "", nil, err
+		return served{}, nil, err
 	}
-	if address, err = freeAddress(); err != nil {
-		return "", nil, err
+	if at.address, err = freeAddress(); err != nil {
+		return served{}, nil, err
 	}
 	file := filepath.Join(dir, "settings")
-	if err := os.WriteFile(file, []byte(p.settings(dir, address, origin)), 0o644); err != nil {
-		return "", nil, err
+	if err := os.WriteFile(file, []byte(p.settings(dir, at.address, origin)), 0o644); err != nil {
+		return served{}, nil, err
 	}
-	stop, err = startPeer(ctx, dir, address, []string{"HOME=" + dir, "XDG_DATA_HOME=" + dir, "XDG_CONFIG_HOME=" + dir}, program, p.args(dir, file)...)
-	return address, stop, err
+	at.pid, stop, err = startPeer(ctx, dir, at.address, []string{"HOME=" + dir, "XDG_DATA_HOME=" + dir, "XDG_CONFIG_HOME=" + dir}, program, p.args(dir, file)...)
+	return at, stop, err
 }
 
 // startPeer runs a program in a folder, with settings in its environment, until it accepts connections at address.
-func startPeer(ctx context.Context, dir, address string, settings []string, program string, args ...string) (stop func(), err error) {
+func startPeer(ctx context.Context, dir, address string, settings []string, program string, args ...string) (pid int, stop func(), err error) {
 	var said bytes.Buffer
 	cmd := exec.CommandContext(ctx, program, args...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, &said, &said
 	cmd.Env = append(os.Environ(), settings...)
 	if err := cmd.Start(); err != nil {
-		return nil, err
+		return 0, nil, err
 	}
 	ended := make(chan struct{})
 	go func() {
@@ -148,16 +148,16 @@ func startPeer(ctx context.Context, dir, address string, settings []string, prog
 	for range 400 {
 		if conn, err := net.Dial("tcp", address); err == nil {
 			conn.Close()
-			return stop, nil
+			return cmd.Process.Pid, stop, nil
 		}
 		select {
 		case <-tick.C:
 		case <-ended:
-			return nil, fmt.Errorf("does not start: %.300s", said.String())
+			return 0, nil, fmt.Errorf("does not start: %.300s", said.String())
 		}
 	}
 	stop()
-	return nil, fmt.Errorf("does not listen: %.300s", said.String())
+	return 0, nil, fmt.Errorf("does not listen: %.300s", said.String())
 }
 
 func freeAddress() (string, error) {

@@ -64,7 +64,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	flags.StringVar(&s.only, "only", "", "run one part alone: joins, polls, memory, queue, orders, sockets, crowd, proxy or limits")
 	flags.IntVar(&s.rounds, "rounds", 5, "how often both sides of a ratio take turns")
 	flags.DurationVar(&s.round, "round", 3*time.Second, "how long a side's turn is")
-	flags.StringVar(&s.profile, "profile", "", "write a CPU profile of the gateway under joins or polls to this file")
+	flags.StringVar(&s.profile, "profile", "", "write a CPU profile of the gateway under joins, polls or protected requests to this file")
 	flags.Int64Var(&s.waiting, "waiting", 100_000, "how many visitors wait in the memory part")
 	flags.IntVar(&s.orders, "orders", 1000, "how many orders a turn of the orders part pays")
 	flags.IntVar(&s.idle, "idle", 10_000, "how many WebSockets are open in the sockets part")

@@ -127,7 +127,9 @@ func (b *roomBench) compare(ctx context.Context, what string, answer recorded, l
 	}
 	profiled := make(chan error, 1)
 	if b.profile != "" {
-		go func() { profiled <- b.writeProfile(ctx) }()
+		go func() {
+			profiled <- writeProfile(ctx, b.site.Gateways[0].Admin, b.profile, time.Duration(2*b.rounds)*b.round)
+		}()
 	} else {
 		profiled <- nil
 	}
@@ -150,20 +152,26 @@ func (b *roomBench) compare(ctx context.Context, what string, answer recorded, l
 	if err := <-profiled; err != nil {
 		return nil, fmt.Errorf("profile: %w", err)
 	}
-	cpu, bareCPU := median(usher.cpuMicros), median(plain.cpuMicros)
 	return []row{
 		{what: what + ", 64 connections ÷ bare gin, same bytes", usher: fmt.Sprintf("%.0f", median(usher.perSecond)),
 			baseline: fmt.Sprintf("%.0f", median(plain.perSecond)), ratio: fmt.Sprintf("%.2f", median(ratios)), note: spread(ratios)},
-		{what: "  µs of CPU of the server's process for each", usher: fmt.Sprintf("%.1f", cpu), baseline: fmt.Sprintf("%.1f", bareCPU),
-			ratio: fmt.Sprintf("%.2f", cpu/bareCPU)},
+		cpuRow(usher, plain),
 	}, nil
+}
+
+// cpuRow is a row of what an answer costs two sides' processes.
+func cpuRow(usher, other turns) row {
+	cpu, otherCPU := median(usher.cpuMicros), median(other.cpuMicros)
+	return row{what: "  µs of CPU of the server's process for each", usher: fmt.Sprintf("%.1f", cpu), baseline: fmt.Sprintf("%.1f", otherCPU),
+		ratio: fmt.Sprintf("%.2f", cpu/otherCPU)}
 }
 
 // turns are what one side did in each of its turns.
 type turns struct{ perSecond, cpuMicros []float64 }
 
+// add lets a side meet the load once more.
 func (t *turns) add(ctx context.Context, l load, side served, d time.Duration) error {
-	before, err := usageOf(side.pid)
+	before, err := side.usage()
 	if err != nil {
 		return err
 	}
@@ -171,19 +179,15 @@ func (t *turns) add(ctx context.Context, l load, side served, d time.Duration) e
 	if err != nil {
 		return err
 	}
-	after, err := usageOf(side.pid)
+	after, err := side.usage()
 	t.perSecond = append(t.perSecond, p.perSecond())
 	t.cpuMicros = append(t.cpuMicros, float64((after.cpu-before.cpu).Microseconds())/float64(p.answers))
 	return err
 }
 
-// writeProfile takes a CPU profile of the gateway over all turns.
-func (b *roomBench) writeProfile(ctx context.Context) error {
-	seconds := int(float64(2*b.rounds)*b.round.Seconds()) - 1
-	return b.fetch(ctx, fmt.Sprintf("%s/debug/pprof/profile?seconds=%d", b.site.Gateways[0].Admin, max(1, seconds)), b.profile)
-}
-
-func (b *roomBench) fetch(ctx context.Context, url, file string) error {
+// writeProfile takes a CPU profile of a gateway over so long, and keeps it in file.
+func writeProfile(ctx context.Context, admin, file string, over time.Duration) error {
+	url := fmt.Sprintf("%s/debug/pprof/profile?seconds=%d", admin, max(1, int(over.Seconds())-1))
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return err
