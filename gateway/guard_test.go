@@ -318,7 +318,7 @@ func TestAvailabilitySocket(t *testing.T) {
 		t.Errorf("%q, %v", message, err)
 	}
 
-	short := s.pass("gala", "session-2", time.Now(), time.Now().Add(2*time.Second))
+	short := s.pass("gala", "session-2", time.Now(), time.Now().Add(8*time.Second))
 	ends, _, err := s.visitor().dial(availability+"/ws", "Usher-Pass", short)
 	if err != nil {
 		t.Fatal(err)

@@ -143,7 +143,7 @@ func TestSocketsEndWithTheirPass(t *testing.T) {
 			}
 		}
 	}
-	short := watch(s.pass("gala", "short", now, now.Add(5*time.Second)))
+	short := watch(s.pass("gala", "short", now, now.Add(8*time.Second)))
 	if got := farewell(short); !strings.Contains(got, "1008") || !strings.Contains(got, "pass-expired") {
 		t.Errorf("at its expiry: %s", got)
 	}

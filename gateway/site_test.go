@@ -37,7 +37,7 @@ const patience = 60 * time.Second
 // site is one gateway with everything behind it: real Redis and Postgres, and an
 // origin that tells what it was sent.
 type site struct {
-	t      *testing.T
+	t      testing.TB
 	rdb    redis.UniversalClient
 	ring   *keyring.Ring
 	hall   *queue.Hall
@@ -46,13 +46,13 @@ type site struct {
 }
 
 // open starts a site; each change works on its Config.
-func open(t *testing.T, changes ...func(*Config)) *site {
+func open(t testing.TB, changes ...func(*Config)) *site {
 	t.Helper()
 	return openWith(t, keyring.Generate(time.Now()), changes...)
 }
 
 // openWith is open with given keys.
-func openWith(t *testing.T, ring *keyring.Ring, changes ...func(*Config)) *site {
+func openWith(t testing.TB, ring *keyring.Ring, changes ...func(*Config)) *site {
 	t.Helper()
 	s := &site{t: t, rdb: devtest.Redis(t), ring: ring}
 	if err := operator.AddKey(context.Background(), s.rdb, testKey, operator.Principal{ID: "test", Name: "test", Role: operator.Admin}); err != nil {
@@ -124,8 +124,6 @@ func (s *site) start(changes ...func(*Config)) {
 	keepRunning(s.t, s.server.Run)
 	front := httptest.NewUnstartedServer(s.server.Handler())
 	front.Listener = s.server.Guard(front.Listener)
-	// Far below what any process sets: no stream may notice.
-	front.Config.ReadTimeout, front.Config.WriteTimeout = 2*time.Second, 2*time.Second
 	front.Start()
 	s.t.Cleanup(front.Close)
 	s.t.Cleanup(func() {
@@ -138,8 +136,23 @@ func (s *site) start(changes ...func(*Config)) {
 	}
 }
 
+// brief is the same gateway behind timeouts far below what any process sets: no stream may notice them.
+func (s *site) brief() *site {
+	s.t.Helper()
+	front := httptest.NewUnstartedServer(s.server.Handler())
+	front.Config.ReadTimeout, front.Config.WriteTimeout = 3*time.Second, 3*time.Second
+	front.Start()
+	s.t.Cleanup(front.Close)
+	b := *s
+	var err error
+	if b.url, err = url.Parse(front.URL); err != nil {
+		s.t.Fatal(err)
+	}
+	return &b
+}
+
 // keepRunning runs f until the test ends and waits for it.
-func keepRunning(t *testing.T, f func(context.Context) error) {
+func keepRunning(t testing.TB, f func(context.Context) error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- f(ctx) }()
@@ -183,7 +196,7 @@ func (s *site) line(room string) *queue.Line {
 }
 
 // until waits for the room's ticks until cond holds.
-func until(t *testing.T, line *queue.Line, what string, cond func() bool) {
+func until(t testing.TB, line *queue.Line, what string, cond func() bool) {
 	t.Helper()
 	deadline := time.After(patience)
 	for {
@@ -233,7 +246,7 @@ func (a answer) code() string {
 	return p.Code
 }
 
-func decode[T any](t *testing.T, a answer) (v T) {
+func decode[T any](t testing.TB, a answer) (v T) {
 	t.Helper()
 	if err := json.Unmarshal([]byte(a.body), &v); err != nil {
 		t.Fatalf("%v in %d %s", err, a.status, a.body)
@@ -349,7 +362,7 @@ func (v *visitor) watch(room string) *websocket.Conn {
 	return conn
 }
 
-func readPlace(t *testing.T, conn *websocket.Conn) (p queue.Place, err error) {
+func readPlace(t testing.TB, conn *websocket.Conn) (p queue.Place, err error) {
 	t.Helper()
 	if err := conn.SetReadDeadline(time.Now().Add(patience)); err != nil {
 		t.Fatal(err)
