@@ -31,7 +31,7 @@ func (r *Recorder) recordClaims(ctx context.Context, name string, state map[stri
 		*known = claims{epoch: state["epoch"], chunks: map[int64][]byte{}}
 	}
 	span := number(state, "frontier") - number(state, "base")
-	if known.admitted == state["admitted_total"] || span > 8*largeBitmap && time.Since(known.at) < claimsEvery {
+	if known.admitted == state["admitted_total"] || span > shortLine && time.Since(known.at) < claimsEvery {
 		return nil
 	}
 	var base *redis.SliceCmd

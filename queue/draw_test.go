@@ -145,12 +145,12 @@ func TestPermuteMovesBitsToRanks(t *testing.T) {
 	for _, number := range []int{0, 1, 8, 31, 76} {
 		in[number/8] |= 0x80 >> (number % 8)
 	}
-	out := sumsOf(0, permute(in, to))
-	if got := out.between(0, n); got != 5 {
+	out := sumsOf(0, append(permute(in, to), make([]byte, 6)...), 128)
+	if got := out.upTo(n); got != 5 {
 		t.Errorf("%d bits, want 5", got)
 	}
 	for _, number := range []int{0, 1, 8, 31, 76} {
-		if !out.has(uint64(to[number])) {
+		if set, _ := out.bit(uint64(to[number])); !set {
 			t.Errorf("number %d is not at its rank %d", number, to[number])
 		}
 	}

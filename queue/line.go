@@ -21,10 +21,6 @@ import (
 const (
 	// callTime bounds every round trip to Redis.
 	callTime = 3 * time.Second
-	// largeBitmap is up to where a bitmap is read with every tick.
-	largeBitmap = 128 << 10
-	// readPace is how many bytes a second of a larger one are read at most.
-	readPace = 512 << 10
 	// retryAfter is when to come back after a failure.
 	retryAfter = 2 * time.Second
 	// paceSamples bounds the memory of calls made, one a second.
@@ -53,8 +49,7 @@ type Line struct {
 	leavers atomic.Int32
 
 	ticking sync.Mutex // held while a tick is under way; guards the rest of this block
-	readAt  time.Time  // when bits were last read
-	leftN   uint64     // outOfLine at the last reading of left
+	readAt  uint64     // the turn of the bits last read
 	quiet   time.Time  // end of the quiet time that this gateway has answered already
 	samples []sample
 	table   rankTable

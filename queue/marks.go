@@ -139,7 +139,7 @@ func (l *Line) pendingMarks(v *View) *batch {
 		// Only who counted before the loss counts after it: positions never rise.
 		set := bitset{base: b.set.base}
 		b.set.each(func(rank uint64) {
-			if v.counted == nil || rank >= v.countedNext || rank < v.counted.base || v.counted.has(rank) {
+			if !v.counted.lacks(rank) {
 				set.add(rank)
 			}
 		})

@@ -313,8 +313,7 @@ func BenchmarkQueuePositions(b *testing.B) {
 			locals[i] = rand.Uint64N(n)
 		}
 		round := func() {
-			f.line.readAt = time.Time{} // the bits are read with each tick
-			f.clock += 250
+			f.clock += pieceMillis // a piece of a long line is read with each tick
 			f.tick()
 			v := f.line.View()
 			for i, number := range locals {

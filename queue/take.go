@@ -10,53 +10,32 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// place in the bitmaps where a tick begins to read.
-type readFrom struct {
-	epoch string
-	base  uint64
-	start uint64 // bits after base, a multiple of 64
-}
-
-func readAfter(v *View) readFrom {
-	if v == nil {
-		return readFrom{}
-	}
-	return readFrom{epoch: v.epoch, base: v.base, start: (v.frontier - min(v.base, v.frontier)) / 64 * 64}
-}
-
 // take runs the advance script and reads the bits in the same transaction, so that they
 // belong together. Where epoch or base turn out to be others than thought, it reads again.
 func (l *Line) take(ctx context.Context, before *View, a admission) (*View, int, error) {
-	v, right, made, err := l.round(ctx, before, readAfter(before), a, false)
+	v, right, made, err := l.round(ctx, before, l.toRead(before, false), a)
 	for try := 0; err == nil && !right; try++ {
 		if try == 3 {
 			return nil, made, fmt.Errorf("advance %s: the room changes faster than it is read", l.room)
 		}
-		v, right, _, err = l.round(ctx, before, readAfter(v), admission{}, true)
+		v, right, _, err = l.round(ctx, before, l.toRead(v, true), admission{})
 	}
 	return v, made, err
 }
 
 // round is one round trip of take. right tells that the bits fit the state.
-func (l *Line) round(ctx context.Context, before *View, at readFrom, a admission, again bool) (v *View, right bool, made int, err error) {
+func (l *Line) round(ctx context.Context, before *View, at reading, a admission) (v *View, right bool, made int, err error) {
 	ctx, cancel := context.WithTimeout(ctx, callTime)
 	defer cancel()
 	var revision, seenEpoch string
 	var seenFrontier, seenNext uint64
-	readCounted, readLeft := true, true
 	if before != nil {
 		revision, seenEpoch, seenFrontier, seenNext = before.revision, before.epoch, before.frontier, max(before.next, l.issuedOf(before.epoch))
-		if !again {
-			every := before.readEvery()
-			due := time.Since(l.readAt) >= every
-			readCounted = before.ranked() && (due || before.counted == nil)
-			readLeft = before.left == nil || due && (every == 0 || l.leftN != before.outOfLine)
-		}
 	}
 	share, why := before.word()
 	sent := l.pendingMarks(before)
 	var marked, advanced *redis.Cmd
-	var counted, left bitsAnswer
+	var counted, left []asked
 	piped := func(p redis.Pipeliner) error {
 		if sent != nil {
 			l.bring(ctx, p, map[string][]byte{"tmp": sent.present, "tmp:3": sent.phones})
@@ -64,12 +43,7 @@ func (l *Line) round(ctx context.Context, before *View, at readFrom, a admission
 		}
 		advanced = p.EvalSha(ctx, advanceScript.Hash(), l.keys, l.now(), revision, seenEpoch, seenFrontier, seenNext,
 			a.count, a.id, a.by.Name, a.by.ID, a.by.RequestID, l.id, share, why)
-		if readCounted {
-			counted = l.askBits(ctx, p, "counted", at, before)
-		}
-		if readLeft {
-			left = l.askBits(ctx, p, "left", at, nil)
-		}
+		counted, left = l.askCounted(ctx, p, at), l.askLeft(ctx, p, at)
 		return nil
 	}
 	_, err = l.rdb.TxPipelined(ctx, piped)
@@ -119,94 +93,6 @@ func (l *Line) bring(ctx context.Context, p redis.Pipeliner, bitmaps map[string]
 			p.Set(ctx, keyOf(l.room, name), bits, 0)
 		}
 	}
-}
-
-// bitsAnswer gives the bits that were asked for; more tells that there may be further ones.
-type bitsAnswer func() (raw []byte, more bool, err error)
-
-// askBits asks for a bitmap. A large one is read straight into memory of its own, with
-// room for more joins than one tick brings.
-func (l *Line) askBits(ctx context.Context, p redis.Pipeliner, name string, at readFrom, before *View) bitsAnswer {
-	from := int64(at.start / 8)
-	if before == nil || before.epoch != at.epoch || (before.next-min(before.next, at.base+at.start))/8 < largeBitmap {
-		bits := p.GetRange(ctx, keyOf(l.room, name), from, -1)
-		return func() ([]byte, bool, error) {
-			raw, err := bits.Bytes()
-			return raw, false, err
-		}
-	}
-	room := make([]byte, ((before.next-at.base-at.start)/8+largeBitmap)/8*8)
-	bits := redis.NewZeroCopyStringCmd(ctx, room, "getrange", keyOf(l.room, name), from, from+int64(len(room))-1)
-	_ = p.Process(ctx, bits) // in a pipeline it is only queued
-	return func() ([]byte, bool, error) {
-		n, err := bits.Result()
-		return room[:n], n == len(room), err
-	}
-}
-
-// attach gives v its bits: those just read, or those of before where they still hold.
-// It is false when they have to be read again.
-func (l *Line) attach(v, before *View, at readFrom, counted, left bitsAnswer) (bool, error) {
-	same := before != nil && before.epoch == v.epoch
-	if same && v.quiet() {
-		// What the store holds is being rebuilt: what was shown stays.
-		v.counted, v.countedNext, v.left = before.counted, before.countedNext, before.left
-		v.frontier = max(v.frontier, before.frontier)
-		return true, nil
-	}
-	if v.epoch != at.epoch || v.base != at.base {
-		return false, nil
-	}
-	read := func(answer bitsAnswer) (bits *sums, next uint64, err error) {
-		raw, more, err := answer()
-		if err != nil {
-			return nil, 0, fmt.Errorf("read the bits of %s: %w", l.room, err)
-		}
-		bits, next = sumsOf(at.base+at.start, raw), v.next
-		if more {
-			next = min(next, bits.end())
-		}
-		return bits, next, nil
-	}
-	var err error
-	switch {
-	case v.quiet():
-	case counted != nil:
-		if v.counted, v.countedNext, err = read(counted); err != nil {
-			return false, err
-		}
-	case same && before.counted != nil && before.ranked() && !before.quiet():
-		v.counted, v.countedNext = before.counted, before.countedNext
-	case v.ranked():
-		return false, nil
-	}
-	switch {
-	case left != nil:
-		if v.left, _, err = read(left); err != nil {
-			return false, err
-		}
-		l.leftN = v.outOfLine
-	case same && (v.outOfLine == l.leftN || before.readEvery() > 0) && v.drawn == before.drawn && v.numbers() == before.numbers():
-		v.left = before.left
-	default:
-		return false, nil
-	}
-	if counted != nil || left != nil {
-		l.readAt = time.Now()
-	}
-	return true, nil
-}
-
-// readEvery is how long the bits of a long line hold before they are read again, so that a
-// gateway reads no more of them in a second however many wait: 0 up to a million, 2.4 s at
-// ten million. The frontier and who has joined are of every tick; who left or was absent
-// too long elsewhere goes on counting for so long.
-func (v *View) readEvery() time.Duration {
-	size := (v.next - min(v.frontier, v.next)) / 8
-	if size <= largeBitmap {
-		return 0
-	}
-	return time.Duration(size) * time.Second / readPace
 }
 
 func isNoScript(err error) bool { return err != nil && strings.HasPrefix(err.Error(), "NOSCRIPT") }

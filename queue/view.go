@@ -44,12 +44,12 @@ type View struct {
 	ranks       []uint32 // by number; nil without a draw in force
 	draw        *Draw
 
-	// counted holds the ranks from about the frontier on that count as ahead of others;
-	// those from countedNext on joined after it was read, and all count.
-	counted     *sums
+	// counted holds the ranks from the frontier on that count as ahead of others; nil while
+	// that is not known. It tells of those before countedNext: later ones joined in the quiet time.
+	counted     *pieces
 	countedNext uint64
 	passed      uint64 // bits of counted before the frontier
-	left        *sums
+	left        *pieces
 
 	waiting, present, sessions, called                  uint64
 	calledTotal, admittedTotal, missed                  uint64
@@ -193,31 +193,27 @@ func (v *View) rank(number uint64) uint64 {
 	return number
 }
 
-// ahead counts the places before rank that still count.
+// ahead counts the places before rank, which is not before the frontier, that still count.
 func (v *View) ahead(rank uint64) uint64 {
-	n := uint64(0)
-	if end := min(rank, v.countedNext); v.counted != nil && end > v.frontier {
-		n = v.counted.upTo(end) - v.passed
+	if v.counted == nil {
+		return rank - v.frontier
 	}
-	if rank > v.countedNext {
-		n += rank - max(v.countedNext, v.frontier)
-	}
-	return n
+	return v.counted.upTo(rank) - v.passed
 }
 
 // uncounted is a bitmap, from a byte of the room's bitmaps on, of the ranks that are
 // known to count no longer.
 func (v *View) uncounted() (first uint64, gone []byte) {
-	if v.counted == nil || v.counted.base < v.base {
+	if v.counted == nil || v.counted.base() < v.base {
 		return 0, nil
 	}
-	set := bitset{base: v.counted.base}
-	for rank := max(v.frontier, v.counted.base); rank < v.countedNext; rank++ {
-		if !v.counted.has(rank) {
+	set := bitset{base: v.counted.base()}
+	for rank := max(v.frontier, set.base); rank < v.countedNext; rank++ {
+		if v.counted.lacks(rank) {
 			set.add(rank)
 		}
 	}
-	return (v.counted.base - v.base) / 8, set.bytes()
+	return (set.base - v.base) / 8, set.bytes()
 }
 
 // Room is the public document.
