@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"text/tabwriter"
 	"time"
 
@@ -24,19 +23,16 @@ type keysNew struct {
 }
 
 func (c keysNew) Run(p process) error {
-	if _, err := os.Lstat(c.KeysFile); !errors.Is(err, fs.ErrNotExist) {
-		if err != nil {
-			return fmt.Errorf("keys file: %w", err)
-		}
-		if c.IfMissing {
-			return nil
-		}
+	err := keyring.Generate(time.Now()).Create(c.KeysFile)
+	switch {
+	case errors.Is(err, fs.ErrExist) && c.IfMissing:
+		return nil
+	case errors.Is(err, fs.ErrExist):
 		return fmt.Errorf("keys file %s exists: every place, pass and ticket hangs on its keys, so it stays as it is", c.KeysFile)
-	}
-	if err := keyring.Generate(time.Now()).Save(c.KeysFile); err != nil {
+	case err != nil:
 		return err
 	}
-	_, err := fmt.Fprintf(p.stdout, "%s written: guard it and back it up\n", c.KeysFile)
+	_, err = fmt.Fprintf(p.stdout, "%s written: guard it and back it up\n", c.KeysFile)
 	return err
 }
 
@@ -50,17 +46,16 @@ func (c keysRotate) Run(p process) error {
 	if c.Lead < 0 {
 		return errors.New("--lead must not be negative")
 	}
-	ring, err := keyring.Load(c.KeysFile)
-	if err != nil {
-		return err
-	}
 	now := time.Now()
-	for _, purpose := range keyring.Purposes {
-		if c.Purpose == "all" || c.Purpose == string(purpose) {
-			ring.Rotate(purpose, now, now.Add(c.Lead))
+	err := keyring.Edit(c.KeysFile, func(ring *keyring.Ring) error {
+		for _, purpose := range keyring.Purposes {
+			if c.Purpose == "all" || c.Purpose == string(purpose) {
+				ring.Rotate(purpose, now, now.Add(c.Lead))
+			}
 		}
-	}
-	if err := ring.Save(c.KeysFile); err != nil {
+		return nil
+	})
+	if err != nil {
 		return err
 	}
 	_, err = fmt.Fprintf(p.stdout, "the new keys (%s) sign from %s on; until then this file must be on every machine\n", c.Purpose, now.Add(c.Lead).UTC().Format(time.RFC3339))
@@ -74,15 +69,12 @@ type keysRetire struct {
 }
 
 func (c keysRetire) Run(p process) error {
-	ring, err := keyring.Load(c.KeysFile)
-	if err != nil {
+	var purpose keyring.Purpose
+	err := keyring.Edit(c.KeysFile, func(ring *keyring.Ring) (err error) {
+		purpose, err = ring.Retire(c.ID, time.Now(), c.Withdrawn)
 		return err
-	}
-	purpose, err := ring.Retire(c.ID, time.Now(), c.Withdrawn)
+	})
 	if err != nil {
-		return err
-	}
-	if err := ring.Save(c.KeysFile); err != nil {
 		return err
 	}
 	_, err = fmt.Fprintf(p.stdout, "%s key %s is out: processes refuse what it signed within seconds\n", purpose, c.ID)

@@ -174,8 +174,15 @@ func keysOf(f file, raw []byte) *keys {
 	return k
 }
 
+// Create writes the ring to a new file at path, readable by its owner alone. Where one
+// exists it is left alone, also one of the same moment: the error is fs.ErrExist.
+func (r *Ring) Create(path string) error { return r.write(path, os.Link) }
+
 // Save writes the ring to path atomically, readable by its owner alone.
-func (r *Ring) Save(path string) error {
+func (r *Ring) Save(path string) error { return r.write(path, os.Rename) }
+
+// write puts a whole file in its place.
+func (r *Ring) write(path string, put func(from, to string) error) error {
 	raw, err := json.MarshalIndent(r.inForce.Load().f, "", "  ")
 	if err != nil {
 		return fmt.Errorf("keys file: %w", err)
@@ -191,7 +198,10 @@ func (r *Ring) Save(path string) error {
 	if err := errors.Join(tmp.Sync(), tmp.Close()); err != nil {
 		return fmt.Errorf("keys file: %w", err)
 	}
-	return os.Rename(tmp.Name(), path)
+	if err := put(tmp.Name(), path); err != nil {
+		return fmt.Errorf("keys file: %w", err)
+	}
+	return nil
 }
 
 // signing is the key that signs now: the newest whose time has come, and the oldest

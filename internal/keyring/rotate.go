@@ -6,8 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"slices"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // reloadEvery is how often Watch looks at the file.
@@ -18,6 +22,26 @@ const reloadEvery = 2 * time.Second
 // most, the access to an order as long as somebody keeps the ticket's mail.
 var lasts = map[Purpose]time.Duration{
 	Place: 30 * 24 * time.Hour, Hold: 24 * time.Hour, Access: 2 * 365 * 24 * time.Hour, Pass: 25 * time.Hour,
+}
+
+// Edit changes the file at path, one change after the other: of two at once neither is lost.
+func Edit(path string, change func(*Ring) error) error {
+	folder, err := os.Open(filepath.Dir(path)) // the file itself is replaced
+	if err != nil {
+		return fmt.Errorf("keys file: %w", err)
+	}
+	defer folder.Close() // which ends the lock
+	if err := unix.Flock(int(folder.Fd()), unix.LOCK_EX); err != nil {
+		return fmt.Errorf("keys file: locking its folder: %w", err)
+	}
+	ring, err := Load(path)
+	if err != nil {
+		return err
+	}
+	if err := change(ring); err != nil {
+		return err
+	}
+	return ring.Save(path)
 }
 
 // Rotate adds a key of purpose that signs from signs on; older ones go on verifying.

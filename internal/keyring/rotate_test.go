@@ -3,9 +3,12 @@ package keyring
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -91,6 +94,39 @@ func TestTwoStepRotation(t *testing.T) {
 	}
 	if quick.SessionID("r", "e", 1) != session {
 		t.Error("a rotation gave a place a second session")
+	}
+}
+
+func TestOfChangesAtOnceNoneIsLost(t *testing.T) {
+	t.Parallel()
+	const n = 20
+	path := filepath.Join(t.TempDir(), "keys.json")
+	var made atomic.Int64
+	var all sync.WaitGroup
+	for range n {
+		all.Go(func() {
+			switch err := Generate(time.Now()).Create(path); {
+			case err == nil:
+				made.Add(1)
+			case !errors.Is(err, fs.ErrExist):
+				t.Error(err)
+			}
+			now := time.Now()
+			if err := Edit(path, func(r *Ring) error { r.Rotate(Pass, now, now); return nil }); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	r, err := Load(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if made.Load() != 1 || len(r.PassPublic()) != n+1 {
+		t.Errorf("%d files made, %d of %d keys kept", made.Load(), len(r.PassPublic()), n+1)
+	}
+	if left, _ := filepath.Glob(filepath.Join(filepath.Dir(path), "*")); len(left) != 1 {
+		t.Errorf("left behind: %v", left)
 	}
 }
 
