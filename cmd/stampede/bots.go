@@ -1,48 +1,48 @@
 package main
 
 import (
-	"bufio"
 	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/url"
 	"sync"
 	"time"
+
+	"usher/internal/child"
 )
 
 // Beside every 2,000 fans, at least one of each.
 const (
-	floodersPer = 40  // fans for one address that sends floodRate requests a second, with fresh cookies each
+	floodersPer = 40  // fans for one address that sends floodRate requests a second (flood.go), with fresh cookies each
 	scriptsPer  = 100 // fans for one headless script that wants scriptPlaces places; every other one solves challenges
 	replayerPer = 400 // fans for one that has a place of its own and sends its proof and its token again and again
 
-	floodRate     = 200
 	botProcessors = 2 // on which all bots compute together
 	scriptPlaces  = 500
 	replays       = 20
 
 	saleOver = 0.95 // of the fans have gone: what bots do then is nobody's harm
 
-	quietPer  = 5 // fans for one honest join before the bots come, to compare with
+	earlyPer  = 2 // fans beside bots for one that comes before them, to compare with
 	campusPer = 7 // fans for one who comes before them from a single address, with all the others of a campus
 )
 
 // A Siege is what the bots did, what it brought them, and what was seen before they came.
 type Siege struct {
+	From                         time.Time // when the bots came
 	Flooders, Scripts, Replayers int
-	Sent                         int             // requests of the flooders
-	Answers                      map[string]int  // to them, by status and code
-	Tried                        int             // places that scripts asked for
-	Replayed                     int             // proofs and places sent again
-	Gained                       int             // places that a proof already spent brought
-	Quiet                        []time.Duration // joins before the bots came: what the gateway took to answer
-	Campus, CampusIn             int             // how many came from one address, and how many of them had a place
-	HonestRefusals               map[string]int  // 429s and 5xxs that fans met, by status
+	Sent                         int            // requests of the flooders
+	Flooded                      time.Duration  // in this time
+	Answers                      map[string]int // to them, by status
+	Tried                        int            // places that scripts asked for
+	Replayed                     int            // proofs and places sent again
+	Gained                       int            // places that a proof already spent brought
+	Campus, CampusIn             int            // how many came from one address, and how many of them had a place
+	HonestRefusals               map[string]int // 429s and 5xxs that fans met, by status
 }
 
 // A siege is a Siege under way.
@@ -50,7 +50,7 @@ type siege struct {
 	*rehearsal
 	performance string // "" where nothing is sold
 	retries     *tally // the bots' own
-	provers     chan *prover
+	computing   *provers
 
 	mu    sync.Mutex // guards the rest
 	seen  Siege
@@ -59,8 +59,9 @@ type siege struct {
 }
 
 func newSiege(r *rehearsal, fans int) *siege {
-	s := &siege{rehearsal: r, retries: &tally{n: map[string]int{}}, provers: make(chan *prover, botProcessors), seen: Siege{
+	s := &siege{rehearsal: r, retries: &tally{n: map[string]int{}}, seen: Siege{
 		Flooders: max(1, fans/floodersPer), Scripts: max(2, fans/scriptsPer), Replayers: max(1, fans/replayerPer), Answers: map[string]int{},
+		Campus: max(2, fans/campusPer),
 	}}
 	if len(r.performances) > 0 {
 		s.performance = r.performances[0]
@@ -68,29 +69,14 @@ func newSiege(r *rehearsal, fans int) *siege {
 	return s
 }
 
-// before plays what honest fans meet while there is no bot: a campus behind one address, with the room as it is by
-// itself, and joins to compare with, in the room as it is guarded. They give their places back.
-func (s *siege) before(ctx context.Context, o options) error {
+// before plays what only a room without bots can show: a campus behind one address, with the room as it is by itself.
+// They give their places back. Then the room is guarded.
+func (s *siege) before(ctx context.Context) error {
 	if err := s.guard(ctx, "auto"); err != nil {
 		return err
 	}
-	one := s.address(o.Fans)
-	s.seen.Campus = max(2, o.Fans/campusPer)
-	s.meanwhile(ctx, s.seen.Campus, 10*time.Second, one, func(took time.Duration, err error) {
-		if err == nil {
-			s.seen.CampusIn++
-		}
-	})
-	if err := s.guard(ctx, "always"); err != nil {
-		return err
-	}
-	n := max(10, o.Fans/quietPer)
-	s.meanwhile(ctx, n, o.Arrive*time.Duration(n)/time.Duration(o.Fans), nil, func(took time.Duration, err error) {
-		if err == nil {
-			s.seen.Quiet = append(s.seen.Quiet, took)
-		}
-	})
-	return ctx.Err()
+	s.campus(ctx, s.address(1<<20))
+	return s.guard(ctx, "always")
 }
 
 // guard sets when the room asks for challenges; in force everywhere within a second.
@@ -104,29 +90,25 @@ func (s *siege) guard(ctx context.Context, when string) error {
 	return ctx.Err()
 }
 
-// meanwhile lets n fans join over a time and leave again; from is their common address, or nil for one each. done is
-// called for one at a time.
-func (s *siege) meanwhile(ctx context.Context, n int, over time.Duration, from net.Addr, done func(took time.Duration, err error)) {
+// campus lets fans of one address join over ten seconds and leave again.
+func (s *siege) campus(ctx context.Context, address net.Addr) {
+	const over = 10 * time.Second
 	var fans sync.WaitGroup
-	for i := range n {
-		address := from
-		if address == nil {
-			address = s.address(1<<20 + i)
-		}
+	for i := range s.seen.Campus {
 		fans.Go(func() {
-			if !pause(ctx, over*time.Duration(i)/time.Duration(n)) {
+			if !pause(ctx, over*time.Duration(i)/time.Duration(s.seen.Campus)) {
 				return
 			}
 			c := newClient(s.gateways, address, false, s.rehearsal.retries)
 			defer c.http.CloseIdleConnections()
 			v := &visit{rehearsal: s.rehearsal, fan: &Fan{ID: -1}, c: c, path: "/api/v1/rooms/" + s.room}
-			err := v.join(ctx)
-			if err == nil {
-				_, _, err = c.insist(ctx, http.MethodDelete, v.path+"/place", nil, nil)
+			if v.join(ctx) != nil {
+				return
 			}
 			s.mu.Lock()
-			defer s.mu.Unlock()
-			done(v.fan.Join.Took, err)
+			s.seen.CampusIn++
+			s.mu.Unlock()
+			_, _, _ = c.insist(ctx, http.MethodDelete, v.path+"/place", nil, nil) // only so that it does not stand in the way
 		})
 	}
 	fans.Wait()
@@ -135,15 +117,16 @@ func (s *siege) meanwhile(ctx context.Context, n int, over time.Duration, from n
 // run plays all bots until ctx ends, and what their places bring them until inside ends.
 func (s *siege) run(ctx, inside context.Context, seed uint64) error {
 	computing, stop := context.WithCancel(ctx)
-	defer stop()
-	for range botProcessors {
-		p, err := startProver(computing)
-		if err != nil {
-			return fmt.Errorf("start a prover: %w", err)
-		}
-		defer p.stop()
-		s.provers <- p
+	var err error
+	if s.computing, err = startProvers(computing, botProcessors); err != nil {
+		stop()
+		return err
 	}
+	defer s.computing.stop()
+	defer stop() // first
+	s.mu.Lock()
+	s.seen.From = time.Now()
+	s.mu.Unlock()
 	var all sync.WaitGroup
 	next := 1 << 21
 	each := func(n int, play func(rng *rand.Rand, address net.Addr, i int)) {
@@ -153,109 +136,59 @@ func (s *siege) run(ctx, inside context.Context, seed uint64) error {
 			all.Go(func() { play(rng, address, i) })
 		}
 	}
-	each(s.seen.Flooders, func(rng *rand.Rand, address net.Addr, _ int) { s.flood(ctx, inside, rng, address) })
+	var floods []string
+	for range s.seen.Flooders {
+		floods = append(floods, s.address(next).(*net.TCPAddr).IP.String())
+		next++
+	}
+	var flooding error
+	all.Go(func() { flooding = s.flood(ctx, inside, seed, floods) })
 	each(s.seen.Scripts, func(rng *rand.Rand, address net.Addr, i int) { s.script(ctx, inside, rng, address, i%2 == 0) })
 	each(s.seen.Replayers, func(rng *rand.Rand, address net.Addr, _ int) { s.replay(ctx, inside, rng, address) })
 	all.Wait()
 	s.lives.Wait()
-	return nil
+	return flooding
 }
 
-// flood sends floodRate requests a second over one connection, with fresh cookies each, and reads the answers. Where the
-// gateway is slower than that it does not catch up.
-func (s *siege) flood(ctx, inside context.Context, rng *rand.Rand, address net.Addr) {
-	const burst = 2
-	every := time.Second * burst / floodRate
-	if !pause(ctx, rand.N(every)) { // bots keep no common beat
-		return
-	}
-	tick := time.NewTicker(every)
-	defer tick.Stop()
-	var conn net.Conn
-	var answers *bufio.Reader
-	stop := func() bool { return true }
-	hangUp := func() {
-		if stop(); conn != nil {
-			conn.Close()
-			conn = nil
-		}
-	}
-	defer hangUp()
-	for n := 0; ; {
-		for range burst {
-			if conn == nil {
-				d := net.Dialer{LocalAddr: address, Timeout: requestTimeout}
-				made, err := d.DialContext(ctx, "tcp4", hostPort(s.gateways[0]))
-				if err != nil {
-					s.answered("no connection")
-					break
-				}
-				conn, stop = made, context.AfterFunc(ctx, func() { made.Close() })
-				answers = bufio.NewReaderSize(conn, 4096)
-			}
-			n++
-			word, token, keep := s.knock(conn, answers, s.request(rng, n))
-			if ctx.Err() != nil {
-				return
-			}
-			s.answered(word)
-			if token != "" {
-				s.settle(ctx, inside, rng, address, token, nil)
-			}
-			if !keep {
-				hangUp()
-			}
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return
-		}
-	}
-}
-
-// request is one of what bots send: half of them joins, the rest forged places and passes.
-func (s *siege) request(rng *rand.Rand, n int) string {
-	room, forged := s.room, fmt.Sprintf("%016x%016x", rng.Uint64(), rng.Uint64())
-	method, path, body := http.MethodPost, "/api/v1/rooms/"+room+"/places", "{}"
-	switch n % 4 {
-	case 1:
-		method, path, body = http.MethodGet, "/api/v1/rooms/"+room+"/place", ""
-	case 3:
-		if s.performance != "" {
-			path, body = eventsPath+s.event.Slug+"/performances/"+s.performance+"/holds", `{"best":{"quantity":2,"adjacent":true}}`
-		}
-	}
-	return fmt.Sprintf("%s %s HTTP/1.1\r\nHost: %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\nCookie: usher-place-%s=%s; usher-pass-%s=%s; usher-check=%s\r\n\r\n%s",
-		method, path, s.gateways[0].Host, len(body), room, forged, room, forged, forged, body)
-}
-
-// knock sends one request and returns a word for the answer, the place that it brought, and whether the connection
-// lasts.
-func (s *siege) knock(conn net.Conn, answers *bufio.Reader, request string) (word, token string, keep bool) {
-	if _, err := io.WriteString(conn, request); err != nil {
-		return "connection lost", "", false
-	}
-	answer, err := http.ReadResponse(answers, nil)
+// flood lets a process of its own flood from all these addresses until ctx ends. It runs behind everything else of this
+// machine, for it stands for machines elsewhere; checkFloods holds that it still sends what it has to.
+func (s *siege) flood(ctx, inside context.Context, seed uint64, addresses []string) error {
+	c, err := child.StartBehind(inside, "flood")
 	if err != nil {
-		return "connection lost", "", false
+		return fmt.Errorf("start the floods: %w", err)
 	}
-	defer answer.Body.Close()
-	word = fmt.Sprint(answer.StatusCode)
-	if answer.StatusCode != http.StatusCreated {
-		_, err = io.Copy(io.Discard, io.LimitReader(answer.Body, maxAnswer))
-		return word, "", err == nil && !answer.Close
+	defer c.Stop()
+	told := flooding{Gateway: hostPort(s.gateways[0]), Room: s.room, Addresses: addresses, Seed: seed}
+	if s.performance != "" {
+		told.Holds = eventsPath + s.event.Slug + "/performances/" + s.performance + "/holds"
 	}
-	var p placeDoc
-	err = json.NewDecoder(io.LimitReader(answer.Body, maxAnswer)).Decode(&p)
-	return word, p.Token, err == nil && !answer.Close
-}
-
-func (s *siege) answered(word string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.seen.Sent++
-	s.seen.Answers[word]++
+	first, err := json.Marshal(told)
+	if err != nil {
+		return err
+	}
+	if err := c.Say(string(first)); err != nil {
+		return fmt.Errorf("tell the floods: %w", err)
+	}
+	defer context.AfterFunc(ctx, c.Close)()
+	rng := rand.New(rand.NewPCG(seed, 2))
+	for {
+		line, err := c.Hear()
+		if err != nil {
+			return fmt.Errorf("hear of the floods: %w", err)
+		}
+		var said flooded
+		if err := json.Unmarshal([]byte(line), &said); err != nil {
+			return fmt.Errorf("hear of the floods: %w", err)
+		}
+		if said.Token != "" {
+			s.settle(ctx, inside, rng, &net.TCPAddr{IP: net.ParseIP(said.Address)}, said.Token, nil)
+			continue
+		}
+		s.mu.Lock()
+		s.seen.Sent, s.seen.Flooded, s.seen.Answers = said.Sent, seconds(said.Seconds), said.Answers
+		s.mu.Unlock()
+		return nil
+	}
 }
 
 // settle lets a bot use a place that it got as a fan would: it waits until ctx ends, claims, and buys. claimed, if any,
@@ -292,18 +225,6 @@ func (s *siege) settle(ctx, inside context.Context, rng *rand.Rand, address net.
 	})
 }
 
-// compute solves a challenge for a bot, once a prover is free.
-func (s *siege) compute(ctx context.Context, challenge json.RawMessage) (string, error) {
-	select {
-	case p := <-s.provers:
-		answer, err := p.solve(challenge)
-		s.provers <- p
-		return answer, err
-	case <-ctx.Done():
-		return "", ctx.Err()
-	}
-}
-
 // script is a headless program that wants many places, one at a time, each with fresh cookies.
 func (s *siege) script(ctx, inside context.Context, rng *rand.Rand, address net.Addr, solves bool) {
 	for places := 0; places < scriptPlaces && ctx.Err() == nil; {
@@ -313,7 +234,7 @@ func (s *siege) script(ctx, inside context.Context, rng *rand.Rand, address net.
 		token, proof, err := s.enter(ctx, address, "")
 		if err == nil && token == "" && solves {
 			var answer string
-			if answer, err = s.compute(ctx, proof); err == nil {
+			if answer, err = s.computing.solve(ctx, proof); err == nil {
 				token, _, err = s.enter(ctx, address, answer)
 			}
 		}
@@ -352,7 +273,7 @@ func (s *siege) replay(ctx, inside context.Context, rng *rand.Rand, address net.
 	if err != nil || proof == nil {
 		return
 	}
-	answer, err := s.compute(ctx, proof)
+	answer, err := s.computing.solve(ctx, proof)
 	if err != nil {
 		return
 	}

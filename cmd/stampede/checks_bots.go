@@ -16,7 +16,43 @@ const (
 
 // JudgeSiege runs the checks of a rehearsal with bots.
 func JudgeSiege(h *History) []Finding {
-	return []Finding{checkBotPlaces(h), checkBotSeats(h), checkHonestAnswers(h), checkHonestJoins(h), checkReplays(h), checkCampus(h)}
+	return []Finding{checkFloods(h), checkBotPlaces(h), checkBotSeats(h), checkHonestAnswers(h), checkHonestJoins(h), checkReplays(h), checkCampus(h)}
+}
+
+// A Time of a rehearsal with bots, to which a fan belongs by its join.
+type Time int
+
+const (
+	Peace    Time = iota + 1 // it was over before the bots came
+	Between                  // they came meanwhile
+	Besieged                 // they were there already
+)
+
+func (s *Siege) timeOf(f *Fan) Time {
+	if !f.Join.At.Before(s.From) {
+		return Besieged
+	}
+	if n := len(f.Answers); n > 0 && f.Answers[n-1].At.Add(f.Answers[n-1].Took).After(s.From) {
+		return Between
+	}
+	return Peace
+}
+
+// checkFloods holds that the floods sent what they had to: they run behind all others of this machine, and what they
+// did not send has slowed nobody.
+func checkFloods(h *History) Finding {
+	f := Finding{Check: "each flood sends 200 requests a second", Verdict: Held}
+	s := h.Siege
+	if s.Flooders == 0 || s.Flooded <= 0 {
+		f.breach("nothing was sent")
+		return f
+	}
+	rate := float64(s.Sent) / s.Flooded.Seconds() / float64(s.Flooders)
+	f.Figure = fmt.Sprintf("%d sent %.1f a second each for %.0f s, answered %s", s.Flooders, rate, s.Flooded.Seconds(), counts(s.Answers))
+	if rate < floodRate {
+		f.breach("%.1f a second each", rate)
+	}
+	return f
 }
 
 // checkBotPlaces holds that bots get next to none of the places that are given out.
@@ -27,12 +63,11 @@ func checkBotPlaces(h *History) Finding {
 		switch {
 		case fan.Part == Bot:
 			bots++
-		case fan.Joined:
+		case fan.Joined && h.Siege.timeOf(fan) == Besieged:
 			fans++
 		}
 	}
-	figure := fmt.Sprintf("%s of %d; %d floods sent %d requests, %d scripts asked %d times", share(bots, fans+bots), fans+bots,
-		h.Siege.Flooders, h.Siege.Sent, h.Siege.Scripts, h.Siege.Tried)
+	figure := fmt.Sprintf("%s of %d given beside them; %d scripts asked %d times", share(bots, fans+bots), fans+bots, h.Siege.Scripts, h.Siege.Tried)
 	return f.boundedShare(bots, fans, figure)
 }
 
@@ -42,9 +77,10 @@ func checkBotSeats(h *History) Finding {
 	fans, bots := 0, 0
 	for _, fan := range h.Fans {
 		if o := fan.Order; o != nil && o.State == "paid" {
-			if n := len(o.Seats) + o.Units; fan.Part == Bot {
+			switch n := len(o.Seats) + o.Units; {
+			case fan.Part == Bot:
 				bots += n
-			} else {
+			case h.Siege.timeOf(fan) == Besieged:
 				fans += n
 			}
 		}
@@ -70,30 +106,37 @@ func share(part, all int) string {
 
 // checkHonestAnswers holds that no fan is told that it was too fast, or that something is broken.
 func checkHonestAnswers(h *History) Finding {
-	f := Finding{Check: "fans beside bots meet no 429 and no 5xx", Verdict: Held, Figure: "bots were answered " + counts(h.Siege.Answers)}
+	f := Finding{Check: "fans beside bots meet no 429 and no 5xx", Verdict: Held, Figure: fmt.Sprintf("%d fans", len(h.Fans))}
 	for status, n := range h.Siege.HonestRefusals {
 		f.breach("fans met %d %s", n, status)
 	}
 	return f
 }
 
-// checkHonestJoins holds that bots do not slow those who join: the 99th percentile of what the gateway took.
-func checkHonestJoins(h *History) Finding {
-	f := Finding{Check: "bots do not slow a join", Verdict: Held}
-	quiet, beside := slices.Clone(h.Siege.Quiet), []time.Duration(nil)
+// joins are how long joins of a time took, sorted: what the gateway took over all its answers, proofs not counted.
+func (h *History) joins(when Time) []time.Duration {
+	var all []time.Duration
 	for _, fan := range h.Fans {
-		if fan.Part != Bot && fan.Joined {
-			beside = append(beside, fan.Join.Took)
+		if fan.Part != Bot && fan.Joined && fan.Join.Wire > 0 && h.Siege.timeOf(fan) == when {
+			all = append(all, fan.Join.Wire)
 		}
 	}
+	slices.Sort(all)
+	return all
+}
+
+// checkHonestJoins holds that bots do not slow those who join: the 99th percentile of what the gateway took, beside
+// bots and before them, in one sale, of fans who come as fast and compute as much.
+func checkHonestJoins(h *History) Finding {
+	f := Finding{Check: "bots do not slow a join", Verdict: Held}
+	quiet, beside := h.joins(Peace), h.joins(Besieged)
 	if len(quiet) == 0 || len(beside) == 0 {
 		return f.notJudged("nobody joined before the bots, or beside them")
 	}
-	slices.Sort(quiet)
-	slices.Sort(beside)
 	before, during := percentile(quiet, 0.99), percentile(beside, 0.99)
 	ratio := float64(during) / float64(max(1, before))
-	figure := fmt.Sprintf("p99 %.1f ms, without bots %.1f ms: %.2f times", during.Seconds()*1000, before.Seconds()*1000, ratio)
+	figure := fmt.Sprintf("p99 of %d: %.1f ms, of %d before the bots: %.1f ms: %.2f times",
+		len(beside), during.Seconds()*1000, len(quiet), before.Seconds()*1000, ratio)
 	if len(beside) < enoughFans {
 		return f.notJudged(figure + ": too few to tell")
 	}

@@ -25,7 +25,7 @@ func goodHistory() *History {
 		expires := after(call + 120)
 		f := &Fan{
 			ID: i, Part: Plain, Joined: true, Epoch: "e", Number: uint64(i), CallTTL: 120 * time.Second,
-			Join: Timing{after(0.1 * float64(i)), 5 * time.Millisecond}, Outcome: Bought,
+			Join: Timing{At: after(0.1 * float64(i)), Took: 5 * time.Millisecond}, Outcome: Bought,
 		}
 		at := func(s float64, state string, position int64, progress float64) {
 			sight := Sight{At: after(s), Now: after(s), Number: f.Number, Epoch: "e", State: state, Rank: int64(i), Position: position, Progress: progress}
@@ -37,7 +37,7 @@ func goodHistory() *History {
 		at(0.1*float64(i), "waiting", int64(i)+1, 0)
 		at(call-0.1, "waiting", 1, 0.9)
 		at(call+0.02, "called", -1, 1)
-		f.Claims = []Claim{{Timing: Timing{after(call + 0.05), time.Millisecond}, Session: fmt.Sprintf("s%d", i), Audience: "arena", Expires: after(600 + call), Verified: true}}
+		f.Claims = []Claim{{Timing: Timing{At: after(call + 0.05), Took: time.Millisecond}, Session: fmt.Sprintf("s%d", i), Audience: "arena", Expires: after(600 + call), Verified: true}}
 		f.Ended = after(call + 2)
 		seats := []int{2 * i, 2*i + 1}
 		f.Order = &Order{ID: fmt.Sprintf("o%d", i), Performance: "p", Seats: seats, State: "paid", Approved: true}

@@ -53,7 +53,8 @@ const (
 type Fan struct {
 	ID         int
 	Part       Part
-	Join       Timing
+	Join       Timing   // all answers to it together
+	Answers    []Timing // to its join, in turn: with a challenge there are two
 	Joined     bool
 	Epoch      string
 	Number     uint64
@@ -90,6 +91,9 @@ type Sight struct {
 type Timing struct {
 	At   time.Time
 	Took time.Duration
+	// Wire is Took without what the client waited for a processor: from the request's first byte written to the last of
+	// the answer arrived. 0: not known.
+	Wire time.Duration
 }
 
 // A Span is a stretch of time; an open one has a zero To.

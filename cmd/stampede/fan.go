@@ -108,17 +108,13 @@ func (v *visit) enter(ctx context.Context) (p placeDoc, t Timing, status int, er
 			t.At = took.At
 		}
 		t.Took += took.Took
+		t.Wire += took.Wire
+		v.fan.Answers = append(v.fan.Answers, took)
 		r, ok := asRefusal(err)
 		if !ok || r.Challenge == nil {
 			return p, t, status, err
 		}
-		select {
-		case solving <- struct{}{}:
-		case <-ctx.Done():
-			return p, t, status, ctx.Err()
-		}
-		answer, wrong := solve(ctx, r.Challenge)
-		<-solving
+		answer, wrong := v.provers.solve(ctx, r.Challenge)
 		if wrong != nil {
 			return p, t, status, wrong
 		}

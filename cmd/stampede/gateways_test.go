@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"usher/bench/site"
+	"usher/internal/child"
 )
 
 // TestTwoGatewaysServeOneRoom rehearses over two gateways and one booking process on one Redis and Postgres: fans change
@@ -66,6 +67,13 @@ var built = sync.OnceValues(func() (string, error) {
 var buildFolder string
 
 func TestMain(m *testing.M) {
+	if kind := child.Kind(); kind != "" { // a rehearsal's
+		if err := serveChild(kind, os.Stdin, os.Stdout); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	os.Exit(func() int {
 		var err error
 		if buildFolder, err = os.MkdirTemp("", "usher-built-"); err != nil {

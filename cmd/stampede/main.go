@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"github.com/alecthomas/kong"
+
+	"usher/internal/child"
 )
 
 // options are stampede's flags.
@@ -26,13 +28,13 @@ type options struct {
 	Room        string        `required:"" help:"The waiting room."`
 	Event       string        `placeholder:"SLUG" help:"The event to buy from (default: the event of the room's name; without one fans only take passes and give them back)."`
 	Fans        int           `default:"2000" help:"How many fans come. Each needs a socket while it waits and two while it shops; a process may open 20,000."`
-	Arrive      time.Duration `help:"The time over which they arrive (default: 5s; with --bots 20 ms a fan, for all compute their proofs on this machine)."`
+	Arrive      time.Duration `help:"The time over which they arrive (default: 5s; with --bots 20 ms for each beside bots, for all compute their proofs on this machine)."`
 	Seats       int           `default:"2" help:"Seats that each fan wants."`
 	Duration    time.Duration `default:"10m" help:"When the rehearsal ends, whoever still waits. Who is inside then may finish."`
 	Seed        uint64        `help:"Casts parts, tastes and pauses; the same seed gives the same crowd (default: random, printed)."`
 	Pace        int           `placeholder:"N" help:"Set the room's pace to N calls a minute first (default: as it is)."`
 	Capacity    int           `placeholder:"N" help:"Set the room's capacity to N first (default: as it is)."`
-	Bots        bool          `help:"Besiege the sale: for each 2,000 fans 50 addresses that send 200 requests a second, 20 headless scripts that want 500 places each, and replays of proofs and places. The room asks everyone for a proof meanwhile (challenge: always). Needs gateways on loopback."`
+	Bots        bool          `help:"Besiege the sale: for each 2,000 fans 50 addresses that send 200 requests a second, 20 headless scripts that want 500 places each, and replays of proofs and places. Half as many fans more come before them, to compare with. The room asks everyone for a proof meanwhile (challenge: always). Needs gateways on loopback."`
 	DrawIn      time.Duration `placeholder:"TIME" help:"Reset the room first and open it after TIME with a draw: who arrives before is in the lobby. Ends every place that the room holds."`
 	Report      string        `placeholder:"FILE" help:"Write a report: FILE.json or FILE.html."`
 }
@@ -65,7 +67,11 @@ func (o *options) faults() error {
 	}
 	say(!slug.MatchString(o.Room), "--room %q is not a slug", o.Room)
 	say(o.Event != "" && !slug.MatchString(o.Event), "--event %q is not a slug", o.Event)
-	say(o.Fans < 1 || o.Fans > maxDescriptors-2000, "--fans %d: one process rehearses with 1 to %d; start several", o.Fans, maxDescriptors-2000)
+	most := maxDescriptors - 2000
+	if o.Bots {
+		most -= most / (earlyPer + 1) // who come before them
+	}
+	say(o.Fans < 1 || o.Fans > most, "--fans %d: one process rehearses with 1 to %d; start several", o.Fans, most)
 	say(o.Seats < 1 || o.Seats > 100, "--seats %d: want 1 to 100", o.Seats)
 	say(o.Duration < time.Second || o.Duration > 6*time.Hour, "--duration %s: want a second to six hours", o.Duration)
 	say(o.Arrive < 0 || o.Arrive > o.Duration, "--arrive %s: want 0 to the duration", o.Arrive)
@@ -77,9 +83,9 @@ func (o *options) faults() error {
 }
 
 func main() {
-	if os.Getenv(proverMark) != "" {
-		if err := prove(os.Stdin, os.Stdout); err != nil {
-			fmt.Fprintf(os.Stderr, "prover: %v\n", err)
+	if kind := child.Kind(); kind != "" {
+		if err := serveChild(kind, os.Stdin, os.Stdout); err != nil {
+			fmt.Fprintf(os.Stderr, "%s: %v\n", kind, err)
 			os.Exit(1)
 		}
 		return

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"crypto/pbkdf2"
 	"crypto/sha256"
 	"encoding/base64"
@@ -10,7 +9,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
-	"runtime"
 	"strings"
 )
 
@@ -22,11 +20,8 @@ type proofOffer struct {
 	Signature  string          `json:"signature"`
 }
 
-// solving bounds how many honest fans compute at once: in life each has a processor of its own.
-var solving = make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2))
-
 // solve computes the answer to a challenge, as the visitor's browser does.
-func solve(ctx context.Context, raw json.RawMessage) (string, error) {
+func solve(raw json.RawMessage) (string, error) {
 	var offer proofOffer
 	if err := json.Unmarshal(raw, &offer); err != nil {
 		return "", fmt.Errorf("read the challenge: %w", err)
@@ -48,9 +43,6 @@ func solve(ctx context.Context, raw json.RawMessage) (string, error) {
 		return "", fmt.Errorf("a challenge of %q with algorithm %q is not for programs", offer.Provider, p.Algorithm)
 	}
 	for counter := range uint32(math.MaxUint32) {
-		if err := ctx.Err(); err != nil {
-			return "", err
-		}
 		key, err := pbkdf2.Key(sha256.New, string(binary.BigEndian.AppendUint32(nonce[:len(nonce):len(nonce)], counter)), salt, p.Cost, p.KeyLength)
 		if err != nil {
 			return "", fmt.Errorf("compute the proof: %w", err)

@@ -7,62 +7,79 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"os/exec"
+
+	"usher/internal/child"
 )
 
-// A prover is a process that computes proofs for bots behind everything else that this machine has to do: they have
-// machines of their own. It is a process and not a thread, because a Go program whose collector waits for a thread
-// that gets no time stands still as a whole.
-type prover struct {
-	cmd *exec.Cmd
-	in  io.WriteCloser
-	out *bufio.Reader
+// children are what this program may be started as.
+var children = map[string]func(in io.Reader, out io.Writer) error{
+	"prover": prove,
+	"flood":  flood,
 }
 
-// proverMark in the environment makes this program a prover.
-const proverMark = "STAMPEDE_PROVER"
-
-// startProver runs this program again, as a prover, until stop.
-func startProver(ctx context.Context) (*prover, error) {
-	self, err := os.Executable()
-	if err != nil {
-		return nil, err
+// serveChild is the whole life of such a process.
+func serveChild(kind string, in io.Reader, out io.Writer) error {
+	serve, ok := children[kind]
+	if !ok {
+		return fmt.Errorf("%q is nothing that can be started", kind)
 	}
-	p := &prover{cmd: exec.CommandContext(ctx, self)}
-	p.cmd.Env = append(os.Environ(), proverMark+"=1", "GOMAXPROCS=1")
-	p.cmd.Stderr = os.Stderr
-	if p.in, err = p.cmd.StdinPipe(); err != nil {
-		return nil, err
-	}
-	out, err := p.cmd.StdoutPipe()
-	if err != nil {
-		return nil, err
-	}
-	p.out = bufio.NewReader(out)
-	return p, p.cmd.Start()
+	return serve(in, out)
 }
 
-func (p *prover) stop() {
-	_ = p.cmd.Process.Kill() // it may have ended already
-	_ = p.cmd.Wait()
+// provers compute proofs in processes of their own, behind everything else that this machine has to do: who answers
+// challenges has a machine of its own. They are processes and not threads, because a Go program whose collector waits
+// for a thread that gets no time stands still as a whole.
+type provers struct {
+	all  []*child.Child
+	free chan *child.Child
 }
 
-// solve has a challenge answered.
-func (p *prover) solve(challenge json.RawMessage) (string, error) {
+// startProvers starts n processes. stop must be called when the context has ended, or nothing is asked any more.
+func startProvers(ctx context.Context, n int) (*provers, error) {
+	p := &provers{free: make(chan *child.Child, n)}
+	for range n {
+		c, err := child.StartBehind(ctx, "prover")
+		if err != nil {
+			p.stop()
+			return nil, fmt.Errorf("start a prover: %w", err)
+		}
+		p.all = append(p.all, c)
+		p.free <- c
+	}
+	return p, nil
+}
+
+func (p *provers) stop() {
+	for _, c := range p.all {
+		c.Stop()
+	}
+}
+
+// solve has a challenge answered, once one of them is free.
+func (p *provers) solve(ctx context.Context, challenge json.RawMessage) (string, error) {
+	select {
+	case c := <-p.free:
+		defer func() { p.free <- c }()
+		return ask(c, challenge)
+	case <-ctx.Done():
+		return "", ctx.Err()
+	}
+}
+
+func ask(c *child.Child, challenge json.RawMessage) (string, error) {
 	line, err := json.Marshal(challenge) // on one line
 	if err != nil {
 		return "", err
 	}
-	if _, err := p.in.Write(append(line, '\n')); err != nil {
+	if err := c.Say(string(line)); err != nil {
 		return "", err
 	}
-	var said provided
-	answer, err := p.out.ReadBytes('\n')
+	answer, err := c.Hear()
 	if err != nil {
 		return "", err
 	}
-	if err := json.Unmarshal(answer, &said); err != nil {
+	var said provided
+	if err := json.Unmarshal([]byte(answer), &said); err != nil {
 		return "", err
 	}
 	if said.Fault != "" {
@@ -79,14 +96,11 @@ type provided struct {
 
 // prove is a prover's whole life: a challenge a line in, an answer a line out, until in ends.
 func prove(in io.Reader, out io.Writer) error {
-	if err := stepBack(); err != nil {
-		return fmt.Errorf("compute behind others: %w", err)
-	}
 	lines := bufio.NewScanner(in)
 	answers := json.NewEncoder(out)
 	for lines.Scan() {
 		var said provided
-		answer, err := solve(context.Background(), lines.Bytes())
+		answer, err := solve(lines.Bytes())
 		if err != nil {
 			said.Fault = err.Error()
 		}

@@ -33,6 +33,7 @@ type rehearsal struct {
 	retries      *tally
 	refused      *tally // what fans met of 429 and 5xx
 	challenge    string // when the room asks for challenges by itself
+	provers      *provers
 
 	callTTLs atomic.Int64 // nanoseconds, of the latest sample
 
@@ -73,6 +74,10 @@ func onLoopback(ctx context.Context, gateways []*url.URL) bool {
 	return runtime.GOOS == "linux"
 }
 
+// fanProvers is how many processes compute for all fans: more than bots have, because they share what is left of this
+// machine's processors evenly, and fans come with processors of their own.
+const fanProvers = 2 * botProcessors
+
 // cast gives a fan its part. Parts that need more time than the rehearsal has are played plainly.
 func cast(rng *rand.Rand, presence, call, duration time.Duration) Part {
 	part := Plain
@@ -109,14 +114,29 @@ func (r *rehearsal) crowd(ctx context.Context, o options, progress io.Writer) (*
 			h.Areas[a.Name] += a.Capacity
 		}
 	}
+	computing, stopProvers := context.WithCancel(ctx)
+	var err error
+	if r.provers, err = startProvers(computing, fanProvers); err != nil {
+		stopProvers()
+		return h, err
+	}
+	defer r.provers.stop()
+	defer stopProvers() // first
+	all := o.Fans
 	var besiegers *siege
+	var early int           // fans come before the bots,
+	var peace time.Duration // which come after this time
 	if o.Bots {
 		besiegers = newSiege(r, o.Fans)
 		h.Siege = &besiegers.seen
-		fmt.Fprintf(progress, "before the bots: %d fans from one address, then joins to compare with\n", o.Fans/campusPer)
-		if err := besiegers.before(ctx, o); err != nil {
+		fmt.Fprintf(progress, "before the sale: %d fans from one address\n", besiegers.seen.Campus)
+		if err := besiegers.before(ctx); err != nil {
 			return h, err
 		}
+		early = o.Fans / earlyPer
+		peace = o.Arrive*time.Duration(early)/time.Duration(o.Fans) + settling
+		all += early
+		fmt.Fprintf(progress, "%d fans come before the bots, to compare with, %d beside them\n", early, o.Fans)
 		h.Started = time.Now()
 	}
 	line, stop := context.WithTimeout(ctx, o.Duration)
@@ -135,22 +155,31 @@ func (r *rehearsal) crowd(ctx context.Context, o options, progress io.Writer) (*
 	defer endRaid()
 	var raided errgroup.Group
 	if besiegers != nil {
-		raided.Go(func() error { return besiegers.run(raid, inside, o.Seed) })
+		raided.Go(func() error {
+			if !pause(raid, peace) {
+				return nil
+			}
+			return besiegers.run(raid, inside, o.Seed)
+		})
 	}
 
 	var ended atomic.Int64
 	var fans sync.WaitGroup
-	for i := range o.Fans {
+	for i := range all {
 		rng := rand.New(rand.NewPCG(o.Seed, uint64(i)))
 		fan := &Fan{ID: i, Part: cast(rng, r.presenceTTL, r.callTTL(), o.Duration)}
 		h.Fans = append(h.Fans, fan)
 		c := newClient(r.gateways, r.address(i), rng.IntN(5) == 0, r.retries)
 		c.turn, c.refused = i, r.refused
 		v := &visit{rehearsal: r, fan: fan, c: c, rng: rng, path: "/api/v1/rooms/" + r.room}
-		v.arrives = v.between(0, o.Arrive)
+		from, over := peace, o.Arrive
+		if i < early {
+			from, over = 0, peace-settling
+		}
+		v.arrives = from + v.between(0, over)
 		fans.Go(func() {
 			v.live(inside, line)
-			if ended.Add(1) == int64(float64(o.Fans)*saleOver) {
+			if ended.Add(1) == int64(float64(all)*saleOver) {
 				endRaid()
 			}
 		})
@@ -166,7 +195,7 @@ func (r *rehearsal) crowd(ctx context.Context, o options, progress io.Writer) (*
 		case <-tell.C:
 			s := watch.latest()
 			fmt.Fprintf(progress, "%s: %d of %d fans done; %d waiting, %d called, %d inside\n",
-				time.Since(h.Started).Round(time.Second), ended.Load(), o.Fans, s.Waiting, s.Called, s.Sessions)
+				time.Since(h.Started).Round(time.Second), ended.Load(), all, s.Waiting, s.Called, s.Sessions)
 		}
 	}
 	h.Ended = time.Now()
@@ -183,7 +212,7 @@ func (r *rehearsal) crowd(ctx context.Context, o options, progress io.Writer) (*
 	}
 	pause(ctx, settling)
 	stopWatching()
-	err := observing.Wait()
+	err = observing.Wait()
 	h.Samples = watch.samples
 	h.ClockAhead = clockAhead(h.Fans)
 	h.Retries = r.retries.n
@@ -233,7 +262,8 @@ func (r *rehearsal) epilogue(ctx context.Context, h *History) error {
 	return nil
 }
 
-// An observer reads the operators' live figures ten times a second.
+// An observer reads the operators' live figures ten times a second. Its connection stays, which has the kernel stamp
+// what arrives for fans from their first answer on.
 type observer struct {
 	*rehearsal
 	mu      sync.Mutex // guards samples while it runs

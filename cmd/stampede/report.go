@@ -80,13 +80,17 @@ func newReport(h *History, findings []Finding, o options) *report {
 
 func latencies(h *History) []latency {
 	steps := map[string][]time.Duration{}
-	order := []string{"join", "joined to called", "called to pass", "claim", "availability", "hold", "order", "approved to paid"}
+	order := []string{"join", "before bots: asked for a proof", "before bots: join by proof", "before bots: both", "beside bots: asked for a proof",
+		"beside bots: join by proof", "beside bots: both", "joined to called", "called to pass", "claim", "availability", "hold", "order", "approved to paid"}
 	for _, f := range h.Fans {
 		if f.Part == Bot {
 			continue
 		}
 		if f.Joined {
 			steps["join"] = append(steps["join"], f.Join.Took)
+			if h.Siege != nil {
+				besieged(steps, h.Siege.timeOf(f), f)
+			}
 		}
 		if calls := f.calls(); len(calls) > 0 {
 			called := calls[len(calls)-1].Add(h.ClockAhead)
@@ -122,6 +126,18 @@ func latencies(h *History) []latency {
 		all = append(all, latency{step, len(d), at(0.5), at(0.9), at(0.99), at(1)})
 	}
 	return all
+}
+
+// besieged adds what the gateway took for the answers of a join: the one that asked for a proof, and the place.
+func besieged(steps map[string][]time.Duration, when Time, f *Fan) {
+	word, judged := map[Time]string{Peace: "before bots: ", Besieged: "beside bots: "}[when]
+	if !judged || len(f.Answers) != 2 {
+		return
+	}
+	for i, step := range []string{"asked for a proof", "join by proof"} {
+		steps[word+step] = append(steps[word+step], f.Answers[i].Wire)
+	}
+	steps[word+"both"] = append(steps[word+"both"], f.Join.Wire)
 }
 
 // percentile is the nearest rank of a sorted, non-empty list: the least value that a share p of the list does not exceed.

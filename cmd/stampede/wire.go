@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/cookiejar"
+	"net/http/httptrace"
 	"net/url"
 	"strconv"
 	"strings"
@@ -167,12 +168,12 @@ func newClient(gateways []*url.URL, local net.Addr, app bool, retries *tally) *c
 		Timeout:       requestTimeout,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		Transport: &http.Transport{
-			DialContext:         c.dial,
+			DialContext:         c.dialStamped,
 			MaxConnsPerHost:     2,
 			MaxIdleConnsPerHost: 1,
 			IdleConnTimeout:     5 * time.Second,
 			ReadBufferSize:      1024,
-			WriteBufferSize:     1024,
+			WriteBufferSize:     4096, // a join with its proof in one write
 		},
 	}
 	return c
@@ -184,6 +185,20 @@ func (c *client) dial(ctx context.Context, network, address string) (net.Conn, e
 		network = "tcp4"
 	}
 	return c.dialer.DialContext(ctx, network, address)
+}
+
+// dialStamped is dial, with times of arrival.
+func (c *client) dialStamped(ctx context.Context, network, address string) (net.Conn, error) {
+	conn, err := c.dial(ctx, network, address)
+	if err != nil {
+		return nil, err
+	}
+	made, err := stamp(conn.(*net.TCPConn))
+	if err != nil {
+		conn.Close()
+		return nil, err
+	}
+	return made, nil
 }
 
 func (c *client) gateway() (int, *url.URL) {
@@ -202,7 +217,8 @@ func (c *client) call(ctx context.Context, method, path string, in, out any, hea
 		}
 		body = bytes.NewReader(b)
 	}
-	req, err := http.NewRequestWithContext(ctx, method, gateway.JoinPath(path).String(), body)
+	var conn *stamped
+	req, err := http.NewRequestWithContext(httptrace.WithClientTrace(ctx, watched(&conn)), method, gateway.JoinPath(path).String(), body)
 	if err != nil {
 		return Timing{}, 0, err
 	}
@@ -232,6 +248,9 @@ func (c *client) call(ctx context.Context, method, path string, in, out any, hea
 	defer resp.Body.Close()
 	b, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
 	t.Took = time.Since(t.At)
+	if conn != nil {
+		t.Wire = conn.took()
+	}
 	if err != nil {
 		return t, 0, err
 	}
