@@ -1,20 +1,8 @@
 // A room under attack, as a person's browser meets it.
 import assert from "node:assert/strict";
-import { after, before, test } from "node:test";
-import { accessibilityFaults, openPage, phone, startBrowser } from "./browser.mjs";
-import { startSite } from "./site.mjs";
-
-let site;
-let browser;
-
-before(async () => {
-  [site, browser] = await Promise.all([startSite(), startBrowser()]);
-}, { timeout: 120_000 });
-
-after(async () => {
-  await browser?.close();
-  await site?.stop();
-}, { timeout: 30_000 });
+import { test } from "node:test";
+import { accessibilityFaults, openPage, phone } from "./browser.mjs";
+import { browser, site } from "./opening.mjs";
 
 test("a challenged visitor gets a place without doing anything, and who cannot compute is offered a wait", { timeout: 180_000 }, async () => {
   await site.operate("PUT", "rooms/arena", { challenge: "always", pace_per_min: 0 });

@@ -1,20 +1,8 @@
 // One on-sale, end to end, in a real browser against a whole site.
 import assert from "node:assert/strict";
-import { after, before, test } from "node:test";
-import { accessibilityFaults, desktop, openPage, phone, picture, startBrowser } from "./browser.mjs";
-import { startSite } from "./site.mjs";
-
-let site;
-let browser;
-
-before(async () => {
-  [site, browser] = await Promise.all([startSite(), startBrowser()]);
-}, { timeout: 120_000 });
-
-after(async () => {
-  await browser?.close();
-  await site?.stop();
-}, { timeout: 30_000 });
+import { test } from "node:test";
+import { accessibilityFaults, desktop, openPage, phone, picture } from "./browser.mjs";
+import { browser, check, signIn, site } from "./opening.mjs";
 
 test("a fan waits, is called, chooses two seats, pays and has two tickets, while an operator changes the pace", { timeout: 180_000 }, async () => {
   await site.operate("PUT", "rooms/arena", { pace_per_min: 6, capacity: 1000 });
@@ -51,11 +39,7 @@ test("a fan waits, is called, chooses two seats, pays and has two tickets, while
   // The operator signs in, sees the room and lets people in faster.
   const desk = await browser.newContext(desktop);
   const { page: console_, faults: consoleFaults } = await openPage(desk);
-  const operator = (await site.operators()).find((o) => o.role === "admin");
-  await console_.goto(site.base + "/console");
-  await console_.locator("#email").fill(operator.email);
-  await console_.locator("#password").fill(operator.password);
-  await console_.getByRole("button", { name: "Sign in" }).click();
+  await signIn(console_, "/console");
   await console_.locator(`.rooms a[href="/console/rooms/arena"]`).click();
   await console_.locator(".figures").waitFor();
   await console_.locator("#message").fill("Thank you for waiting. Doors open soon.");
@@ -120,22 +104,16 @@ test("every page fits a phone and has no accessibility fault", { timeout: 120_00
   await site.operate("PUT", "rooms/theatre", { pace_per_min: 600, capacity: 1000 });
   const context = await browser.newContext(phone);
   const { page, faults } = await openPage(context);
-  const check = async (name) => {
-    await picture(page, `${name}-phone`);
-    const wide = await page.evaluate((width) => document.documentElement.scrollWidth - width, page.viewportSize().width); // a phone's innerWidth grows with the page
-    assert.ok(wide <= 0, `${name} is ${wide} px too wide`);
-    assert.deepEqual(await accessibilityFaults(page), [], name);
-  };
   await page.goto(site.base + "/");
   await page.locator(".events li").first().waitFor();
-  await check("shop");
+  await check(page, "shop-phone");
   await page.goto(site.base + "/events/theatre");
   await page.locator(".dates li").first().waitFor();
-  await check("event");
+  await check(page, "event-phone");
   await page.locator(".dates a.primary").first().click();
   await page.waitForURL(/\/events\/theatre\/performances\//);
   await page.locator(".zones button:enabled").first().waitFor();
-  await check("seats");
+  await check(page, "seats-phone");
   // By keyboard into a section and back: the focus goes along.
   const focused = () => page.evaluate(() => document.activeElement.tagName);
   await page.locator(".zones button:enabled").first().press("Enter");
@@ -144,10 +122,10 @@ test("every page fits a phone and has no accessibility fault", { timeout: 120_00
   assert.equal(await focused(), "H2");
   await page.getByRole("button", { name: "Find 2 seats" }).click();
   await page.locator(".cart", { hasText: "kept for" }).waitFor();
-  await check("seats-held");
+  await check(page, "seats-held-phone");
   await page.getByRole("button", { name: "Continue" }).click();
   await page.getByRole("heading", { name: "Checkout" }).waitFor();
-  await check("checkout");
+  await check(page, "checkout-phone");
 
   // A reload keeps the hold; the countdown goes on.
   await page.reload();
@@ -156,10 +134,10 @@ test("every page fits a phone and has no accessibility fault", { timeout: 120_00
   await site.operate("PUT", "rooms/club", { state: "paused" });
   await page.goto(site.base + "/rooms/club?return_to=/events/club");
   await page.getByText("The line is paused").waitFor();
-  await check("waiting");
+  await check(page, "waiting-phone");
   await page.goto(site.base + "/console");
   await page.locator("#password").waitFor();
-  await check("sign-in");
+  await check(page, "sign-in-phone");
   assert.deepEqual(faults, []);
   await site.operate("PUT", "rooms/club", { state: "auto" });
   await context.close();
