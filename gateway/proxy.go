@@ -9,10 +9,9 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
-	"net/http/httputil"
 	"slices"
 	"strings"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"usher/gateway/cache"
@@ -31,8 +30,9 @@ const progressTime = 30 * time.Second
 // hop is the way to one origin.
 type hop struct {
 	*origin.Origin
-	name  string // of metrics and logs
-	proxy *httputil.ReverseProxy
+	name      string // of metrics and logs
+	log       *slog.Logger
+	transport http.RoundTripper
 	// ours: the box office, which knows operators' sessions and passes.
 	ours bool
 }
@@ -42,34 +42,13 @@ func newHop(name string, cfg origin.Config, ours bool, kept *cache.Cache, log *s
 	if ours {
 		cfg.Counts = shops
 	}
-	o := &hop{Origin: origin.New(name, cfg, log), name: name, ours: ours}
+	cfg.Interim = func(r *http.Request, status int, header http.Header) { visitOf(r).client.interim(status, header) }
+	o := &hop{Origin: origin.New(name, cfg, log), name: name, log: log, ours: ours}
 	transport := &cache.Transport{Cache: kept, Name: name, Next: o.Origin, Public: public, Purges: purgesNothing}
 	if ours {
 		transport.Public, transport.Purges, transport.MaxFresh = publicCatalogue, operates, catalogueFresh
 	}
-	o.proxy = &httputil.ReverseProxy{
-		Transport:  transport,
-		Rewrite:    o.rewrite,
-		BufferPool: copyBuffers{},
-		ErrorLog:   slog.NewLogLogger(log.Handler(), slog.LevelDebug),
-		ModifyResponse: func(res *http.Response) error {
-			res.Header.Del(problem.RequestIDHeader) // the edge has set its own
-			if visitOf(res.Request).given {
-				res.Header.Set("Cache-Control", "no-store") // whatever the origin lets caches keep: it carries a pass
-			}
-			if ours {
-				own := make(http.Header, 6)
-				harden(own, visitOf(res.Request).secure)
-				for name, values := range own {
-					if _, set := res.Header[name]; !set {
-						res.Header[name] = values
-					}
-				}
-			}
-			return nil
-		},
-		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) { o.fail(w, r, log, err) },
-	}
+	o.transport = transport
 	return o
 }
 
@@ -150,56 +129,64 @@ func (o *hop) serve(w http.ResponseWriter, r *http.Request, maxBody int64) {
 			problem.Write(w, r, problem.New(http.StatusBadRequest, "body-incomplete", "The request body is shorter than it should be."))
 			return
 		case err != nil:
-			o.proxy.ErrorHandler(w, r, err)
+			o.fail(w, r, o.log, err)
 			return
 		}
 		r.Body = io.NopCloser(bytes.NewReader(body))
+	} else if r.ContentLength != 0 {
+		lent := &lentBody{ReadCloser: r.Body}
+		defer lent.over.Store(true)
+		r.Body = lent
 	}
-	unharden(w.Header())    // the answer's own headers stand
-	r.Header.Del("Upgrade") // WebSockets end at the gateway (bridge.go); nothing else is switched to
-	o.proxy.ServeHTTP(steadily(w), r)
-}
-
-func (o *hop) rewrite(p *httputil.ProxyRequest) {
-	p.Out.Host = p.In.Host
-	sanitise(p.Out.Header, visitOf(p.In), p.In.Host, o.ours)
-	if p.Out.Header.Get("User-Agent") == "" {
-		p.Out.Header.Set("User-Agent", "") // else the transport writes Go's own
-	}
+	o.exchange(w, r)
 }
 
 // sanitise makes headers say to an origin only what the edge vouches for. They
-// are a copy of the client's, without hop-by-hop fields.
+// have no hop-by-hop fields any more.
 func sanitise(h http.Header, v *visit, host string, ours bool) {
 	for name := range h {
 		if forgeable(name) {
 			delete(h, name)
 		}
 	}
-	if v.addr.IsValid() {
-		h.Set("X-Forwarded-For", v.addr.String())
+	said := new([4]string) // all that is told of this visitor alone, in one piece of memory
+	tell := func(i int, name, value string) {
+		said[i] = value
+		h[name] = said[i : i+1 : i+1]
 	}
-	h.Set("X-Forwarded-Host", host)
-	h.Set("X-Forwarded-Proto", map[bool]string{true: "https", false: "http"}[v.secure])
-	for _, value := range h.Values("Authorization") {
+	if v.addr.IsValid() {
+		tell(0, "X-Forwarded-For", v.addr.String())
+	}
+	tell(1, "X-Forwarded-Host", host)
+	h["X-Forwarded-Proto"] = plainly
+	if v.secure {
+		h["X-Forwarded-Proto"] = secretly
+	}
+	for _, value := range h["Authorization"] {
 		if scheme, _, _ := strings.Cut(value, " "); strings.EqualFold(scheme, placeScheme) {
-			h.Del("Authorization") // all of them: more than one is nobody's right
+			delete(h, "Authorization") // all of them: more than one is nobody's right
 		}
 	}
-	h.Del("Sec-Websocket-Protocol") // apps send places in it; the bridge writes its own
+	delete(h, "Sec-Websocket-Protocol") // apps send places in it; the bridge writes its own
 	keepCookies(h, func(name string) bool {
 		return !isPlaceCookie(name) && !isCheckCookie(name) && (ours || !isOperatorCookie(name))
 	})
 	if v.claims != nil {
-		h.Set("X-Usher-Room", v.claims.Room)
-		h.Set("X-Usher-Session", v.claims.Session)
+		tell(2, "X-Usher-Room", v.claims.Room)
+		tell(3, "X-Usher-Session", v.claims.Session)
 	}
 }
+
+// What X-Forwarded-Proto tells.
+var plainly, secretly = []string{"http"}, []string{"https"}
 
 // forgeable tells which fields an origin may take for the edge's own word, or for a path
 // other than the one that was checked. CGI and its kin read X_Usher_Room and X-Usher-Room
 // as one.
 func forgeable(name string) bool {
+	if name == "" || strings.IndexByte("XxFfCcTtPp", name[0]) < 0 {
+		return false // no other begins one of the names below
+	}
 	plain := strings.ReplaceAll(strings.ToLower(name), "_", "-")
 	for _, family := range []string{"x-usher-", "x-forwarded-", "x-original-", "x-rewrite-"} {
 		if strings.HasPrefix(plain, family) {
@@ -218,24 +205,25 @@ func forgeable(name string) bool {
 // keepCookies leaves only the cookies that keep wants, each as it was written.
 func keepCookies(h http.Header, keep func(name string) bool) {
 	lines := h["Cookie"]
-	if len(lines) == 0 {
-		return
-	}
 	var kept []string
+	dropped := false
 	for _, line := range lines {
 		for pair := range strings.SplitSeq(line, ";") {
 			pair = strings.TrimSpace(pair)
 			name, _, _ := strings.Cut(pair, "=")
 			if pair != "" && keep(strings.TrimSpace(name)) {
 				kept = append(kept, pair)
+			} else {
+				dropped = true
 			}
 		}
 	}
-	if len(kept) == 0 {
-		h.Del("Cookie")
-		return
+	switch {
+	case len(kept) == 0:
+		delete(h, "Cookie")
+	case dropped || len(lines) > 1:
+		h["Cookie"] = []string{strings.Join(kept, "; ")}
 	}
-	h.Set("Cookie", strings.Join(kept, "; "))
 }
 
 // reducedTime is after how long at least to ask again where there is too much to do.
@@ -268,29 +256,15 @@ func (o *hop) fail(w http.ResponseWriter, r *http.Request, log *slog.Logger, err
 	}
 }
 
-// steady gives each write to the client its own deadline, so that a stream may
-// last and a reader that stops cannot hold a connection.
-type steady struct {
-	http.ResponseWriter
-	control *http.ResponseController
+// lentBody is a body while its request is served: what passes it on may go on reading beyond.
+type lentBody struct {
+	io.ReadCloser
+	over atomic.Bool
 }
 
-func steadily(w http.ResponseWriter) *steady {
-	return &steady{ResponseWriter: w, control: http.NewResponseController(w)}
+func (b *lentBody) Read(p []byte) (int, error) {
+	if b.over.Load() {
+		return 0, http.ErrBodyReadAfterClose
+	}
+	return b.ReadCloser.Read(p)
 }
-
-func (s *steady) Write(b []byte) (int, error) {
-	// A writer without deadlines (a test's recorder) has nothing to hold.
-	_ = s.control.SetWriteDeadline(time.Now().Add(progressTime))
-	return s.ResponseWriter.Write(b)
-}
-
-func (s *steady) Unwrap() http.ResponseWriter { return s.ResponseWriter }
-
-// copyBuffers lends ReverseProxy its 32 KiB buffers.
-type copyBuffers struct{}
-
-var buffers = sync.Pool{New: func() any { return new([32 << 10]byte) }}
-
-func (copyBuffers) Get() []byte  { return buffers.Get().(*[32 << 10]byte)[:] }
-func (copyBuffers) Put(b []byte) { buffers.Put((*[32 << 10]byte)(b)) }

@@ -34,6 +34,8 @@ type visit struct {
 	public  bool // the route lets answers be kept for all
 	// ends is called when the request is over: its session has one less under way.
 	ends func()
+	// client gets interim answers, while an origin is asked.
+	client *steady
 
 	request *http.Request    // that this is of
 	class   policy.Class     // where the path alone does not tell

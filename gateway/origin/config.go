@@ -38,6 +38,9 @@ type Config struct {
 	// Counts tells which requests' ends say how the origin does: all by default. Those that a
 	// stranger can make slow or fail at will must not, or strangers could slow a sale.
 	Counts func(*http.Request) bool
+	// Interim is told of answers of 1xx before the real one, at most five, while RoundTrip is
+	// under way; by default nobody is.
+	Interim func(r *http.Request, status int, header http.Header)
 }
 
 // Health is how servers are probed, each at its own times.
@@ -126,6 +129,9 @@ func (c *Config) setDefaults() {
 	orElse(&c.SlowStart, 10*time.Second)
 	if c.First == nil {
 		c.First = func(*http.Request) bool { return false }
+	}
+	if c.Interim == nil {
+		c.Interim = func(*http.Request, int, http.Header) {}
 	}
 	if c.Counts == nil {
 		c.Counts = func(*http.Request) bool { return true }

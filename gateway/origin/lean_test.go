@@ -61,10 +61,22 @@ func scripted(t *testing.T, script func(path string) string) (address string, co
 
 func thin(t *testing.T, address string) *lean {
 	t.Helper()
-	rest := &http.Transport{DisableCompression: true, MaxResponseHeaderBytes: maxHeader}
-	l := &lean{address: address, timeout: bound, silence: bound, rest: rest}
-	t.Cleanup(func() { l.prune(0); rest.CloseIdleConnections() })
+	l := &lean{address: address, host: address, timeout: bound, silence: bound, interim: heard1xx}
+	t.Cleanup(func() { l.prune(0) })
 	return l
+}
+
+// standard is what lean is compared with.
+func standard(t *testing.T) http.RoundTripper {
+	t.Helper()
+	transport := &http.Transport{DisableCompression: true, MaxResponseHeaderBytes: maxHeader}
+	t.Cleanup(transport.CloseIdleConnections)
+	return transport
+}
+
+// heard1xx tells the request's own trace of an interim answer, as http.Transport does.
+func heard1xx(r *http.Request, status int, header http.Header) {
+	_ = httptrace.ContextClientTrace(r.Context()).Got1xxResponse(status, textproto.MIMEHeader(header)) // outcome's, which never fails
 }
 
 // outcome is all that a client sees of an answer.
@@ -144,7 +156,7 @@ func TestLeanReadsAsTheStandardLibrary(t *testing.T) {
 					continue // the script sends a body all the same; TestNothingUnaskedIsTakenForAnAnswer
 				}
 				l := thin(t, address)
-				got, want := outcome(t, l, method, address, "/"+name), outcome(t, l.rest, method, address, "/"+name)
+				got, want := outcome(t, l, method, address, "/"+name), outcome(t, standard(t), method, address, "/"+name)
 				if strings.Contains(name, "without-end") || name == "switches" {
 					want = "no answer"
 				}
@@ -375,24 +387,32 @@ func TestABodyThatIsNotReadEndsItsConnection(t *testing.T) {
 
 func TestWhatIsNotSimpleIsLeftToTheStandardLibrary(t *testing.T) {
 	t.Parallel()
-	for name, change := range map[string]func(*http.Request){
-		"a body":        func(r *http.Request) { r.Body, r.ContentLength = io.NopCloser(strings.NewReader("x")), 1 },
-		"unknown body":  func(r *http.Request) { r.Body, r.ContentLength = io.NopCloser(strings.NewReader("x")), -1 },
-		"another verb":  func(r *http.Request) { r.Method = "POST" },
-		"a tunnel":      func(r *http.Request) { r.Method = "CONNECT" },
-		"an upgrade":    func(r *http.Request) { r.Header.Set("Upgrade", "x") },
-		"expectations":  func(r *http.Request) { r.Header.Set("Expect", "100-continue") },
-		"sent trailers": func(r *http.Request) { r.Trailer = http.Header{"X": nil} },
+	body := func(r *http.Request, length int64) {
+		r.Body, r.ContentLength = io.NopCloser(strings.NewReader("x")), length
+	}
+	for name, c := range map[string]struct {
+		change func(*http.Request)
+		simple bool
+	}{
+		"nothing":        {func(*http.Request) {}, true},
+		"a small body":   {func(r *http.Request) { r.Method = "POST"; body(r, maxSent) }, true},
+		"no body":        {func(r *http.Request) { r.Method, r.Body = "POST", http.NoBody }, true},
+		"a large body":   {func(r *http.Request) { r.Method = "POST"; body(r, maxSent+1) }, false},
+		"unknown body":   {func(r *http.Request) { body(r, -1) }, false},
+		"chunks of none": {func(r *http.Request) { body(r, 0) }, false},
+		"another verb":   {func(r *http.Request) { r.Method = "PROPFIND" }, false},
+		"a tunnel":       {func(r *http.Request) { r.Method = "CONNECT" }, false},
+		"an upgrade":     {func(r *http.Request) { r.Header.Set("Upgrade", "x") }, false},
+		"expectations":   {func(r *http.Request) { r.Header.Set("Expect", "100-continue") }, false},
+		"sent trailers":  {func(r *http.Request) { r.Trailer = http.Header{"X": nil} }, false},
+		"an IPv6 zone":   {func(r *http.Request) { r.Host = "[fe80::1%eth0]" }, false},
 	} {
 		r, err := http.NewRequest("GET", "http://x/", nil)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if !simple(r) {
-			t.Fatal("a plain GET is not simple")
-		}
-		if change(r); simple(r) {
-			t.Errorf("%s is taken for simple", name)
+		if c.change(r); simple(r) != c.simple {
+			t.Errorf("%s: simple is %v", name, simple(r))
 		}
 	}
 }

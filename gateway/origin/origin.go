@@ -114,7 +114,7 @@ func (o *Origin) allDown() bool {
 // CloseIdle closes the connections that nobody uses.
 func (o *Origin) CloseIdle() {
 	for _, s := range o.servers {
-		s.close()
+		s.closeIdle()
 	}
 }
 
@@ -122,6 +122,11 @@ func (o *Origin) CloseIdle() {
 // repeat it. It leaves closing the body to the caller.
 func (o *Origin) RoundTrip(r *http.Request) (*http.Response, error) {
 	sent := sentOf(r)
+	if sent != nil {
+		with := *r
+		with.Body = sent
+		r = &with
+	}
 	if err := o.gate.enter(r.Context(), o.cfg.First(r)); err != nil {
 		return nil, err
 	}
@@ -171,25 +176,12 @@ func (o *Origin) again(r *http.Request, sent *sentBody, res *http.Response, err 
 
 // try sends a request to a server, and measures.
 func (o *Origin) try(s *server, r *http.Request, sent *sentBody) (*http.Response, error) {
-	out := *r
-	at := *r.URL
-	at.Scheme, at.Host = s.url.Scheme, s.url.Host
-	if s.base != "" {
-		at.Path = s.base + at.Path
-		if at.RawPath != "" {
-			at.RawPath = s.base + at.RawPath
-		}
-	}
-	out.URL = &at
-	if sent != nil {
-		out.Body = sent
-	}
 	start := time.Now()
 	s.inFlight.Add(1)
-	res, err := s.transport.RoundTrip(&out)
+	res, err := s.RoundTrip(r)
 	took := time.Since(sent.lastRead(start))
 	// Whose fault it is: a client that went away or cut its body says nothing of the origin.
-	known := err == nil || r.Context().Err() == nil && !sent.failed()
+	known := err == nil || r.Context().Err() == nil && !sent.failed() && !errors.Is(err, errUnsendable)
 	status := 0
 	if err == nil {
 		status = res.StatusCode
@@ -362,6 +354,13 @@ func isTimeout(err error) bool {
 	return errors.As(err, &t) && t.Timeout()
 }
 
+// BeforeWait tells an answer's body to call f whenever a Read is about to wait for the server;
+// false when the body cannot tell.
+func BeforeWait(body io.Reader, f func()) bool {
+	b, ok := body.(interface{ BeforeWait(f func()) bool })
+	return ok && b.BeforeWait(f)
+}
+
 // answerBody is an answer's body: within its bound, and known to the server until it ends.
 type answerBody struct {
 	io.ReadCloser
@@ -378,6 +377,8 @@ func (b *answerBody) Read(p []byte) (int, error) {
 	}
 	return n, err
 }
+
+func (b *answerBody) BeforeWait(f func()) bool { return BeforeWait(b.ReadCloser, f) }
 
 func (b *answerBody) Close() error {
 	b.once.Do(func() { b.server.inFlight.Add(-1) })

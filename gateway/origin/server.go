@@ -8,8 +8,11 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"net/http/httptrace"
+	"net/textproto"
 	"net/url"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -30,9 +33,9 @@ const (
 type server struct {
 	url       *url.URL
 	base      string // put in front of paths; without its last slash
-	transport http.RoundTripper
 	lean      *lean  // of plain http; nil else
-	close     func() // idle connections
+	transport *http.Transport
+	interim   func(*http.Request, int, http.Header)
 	breaker   circuitbreaker.CircuitBreaker[any]
 	slowStart time.Duration
 
@@ -42,8 +45,8 @@ type server struct {
 }
 
 func newServer(u *url.URL, cfg Config) *server {
-	s := &server{url: u, base: strings.TrimSuffix(u.Path, "/"), slowStart: cfg.SlowStart}
-	transport := &http.Transport{
+	s := &server{url: u, base: strings.TrimSuffix(u.Path, "/"), interim: cfg.Interim, slowStart: cfg.SlowStart}
+	s.transport = &http.Transport{
 		DialContext:            dialWith(10 * cfg.Timeout),
 		TLSHandshakeTimeout:    dialTime,
 		ResponseHeaderTimeout:  cfg.Timeout,
@@ -54,10 +57,11 @@ func newServer(u *url.URL, cfg Config) *server {
 		DisableCompression:     true, // what the origin encoded goes through as it is
 		MaxResponseHeaderBytes: maxHeader,
 	}
-	s.transport, s.close = transport, transport.CloseIdleConnections
 	if u.Scheme == "http" {
-		s.lean = &lean{address: address(u), timeout: cfg.Timeout, silence: 10 * cfg.Timeout, rest: transport}
-		s.transport, s.close = s.lean, func() { s.lean.prune(0); transport.CloseIdleConnections() }
+		base := &url.URL{Path: s.base}
+		s.lean = &lean{
+			address: address(u), host: u.Host, base: base.EscapedPath(), timeout: cfg.Timeout, silence: 10 * cfg.Timeout, interim: cfg.Interim,
+		}
 	}
 	s.breaker = circuitbreaker.NewBuilder[any]().
 		WithFailureRateThreshold(0.5, outRequests, outPeriod).
@@ -66,6 +70,55 @@ func newServer(u *url.URL, cfg Config) *server {
 		OnClose(func(circuitbreaker.StateChangedEvent) { s.back() }).
 		Build()
 	return s
+}
+
+// RoundTrip sends r to this server, whatever host and base path its URL names. Interim
+// answers on the way go to Config.Interim.
+func (s *server) RoundTrip(r *http.Request) (*http.Response, error) {
+	if s.lean != nil && simple(r) {
+		return s.lean.RoundTrip(r)
+	}
+	at := *r.URL
+	at.Scheme, at.Host = s.url.Scheme, s.url.Host
+	if s.base != "" {
+		at.Path = s.base + at.Path
+		if at.RawPath != "" {
+			at.RawPath = s.base + at.RawPath
+		}
+	}
+	var mu sync.Mutex // guards over; the transport has interim answers told from a goroutine of its own
+	over := false
+	out := r.WithContext(httptrace.WithClientTrace(r.Context(), &httptrace.ClientTrace{
+		Got1xxResponse: func(status int, header textproto.MIMEHeader) error {
+			mu.Lock()
+			defer mu.Unlock()
+			if !over {
+				s.interim(r, status, http.Header(header))
+			}
+			return nil
+		},
+	}))
+	out.URL, out.Close, out.Trailer = &at, false, nil
+	if _, named := r.Header["User-Agent"]; !named {
+		out.Header = r.Header.Clone()
+		out.Header["User-Agent"] = nil // else the transport writes Go's own
+	}
+	res, err := s.transport.RoundTrip(out)
+	mu.Lock()
+	over = true
+	mu.Unlock()
+	if err == nil && res.StatusCode == http.StatusSwitchingProtocols {
+		_ = res.Body.Close()
+		return nil, errSwitches
+	}
+	return res, err
+}
+
+func (s *server) closeIdle() {
+	s.transport.CloseIdleConnections()
+	if s.lean != nil {
+		s.lean.prune(0)
+	}
 }
 
 // maxHeader bounds the header of an answer, in bytes.
@@ -121,7 +174,7 @@ func (s *server) record(ok, known bool) {
 // probe asks for the server's health again and again until ctx ends.
 func (s *server) probe(ctx context.Context, name string, h Health, log *slog.Logger) {
 	client := http.Client{
-		Transport: s.transport, Timeout: h.Timeout,
+		Transport: s, Timeout: h.Timeout,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	timer := time.NewTimer(0)
@@ -166,10 +219,8 @@ func (s *server) ask(ctx context.Context, client *http.Client, h Health) error {
 		return conn.Close()
 	}
 	at := *s.url
-	at.Path, at.RawPath = s.base+h.Path, ""
-	if path, query, ok := strings.Cut(h.Path, "?"); ok {
-		at.Path, at.RawQuery = s.base+path, query
-	}
+	at.Path, at.RawQuery, _ = strings.Cut(h.Path, "?")
+	at.RawPath = ""
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, at.String(), nil)
 	if err != nil {
 		return err
