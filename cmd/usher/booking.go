@@ -8,7 +8,6 @@ import (
 
 	"usher/booking"
 	"usher/gateway/policy"
-	"usher/internal/keyring"
 	"usher/queue"
 )
 
@@ -37,50 +36,35 @@ type bookingCommand struct {
 	mailing
 	beaconFlag
 	configFlag
-	redisFlag
 	databaseFlag
-	keysFlag
-	logging
+	common
 }
 
 func (c bookingCommand) Run(ctx context.Context, p process, command *kong.Context) error {
-	log, err := c.logger(p)
-	if err != nil {
-		return err
-	}
-	ring, err := keyring.Load(c.KeysFile)
-	if err != nil {
-		return err
-	}
 	public, err := listen(ctx, c.Listen)
 	if err != nil {
 		return err
 	}
 	defer public.Close()
-	private, err := listen(ctx, c.AdminListen)
+	g, err := c.open(ctx, p, c.AdminListen, c.DatabaseURL)
 	if err != nil {
 		return err
 	}
-	defer private.Close()
-	st, err := openStores(ctx, c.RedisURL, c.DatabaseURL, ring)
+	defer g.close()
+	server, err := c.build(g.stores, g.log)
 	if err != nil {
 		return err
 	}
-	defer st.close()
-	server, err := c.build(st, log)
-	if err != nil {
-		return err
-	}
-	behind := []part{server.Run, st.followKeys(c.KeysFile, log), admin(private, st.ready, log)}
+	behind := append(g.tend(g.ready), server.Run)
 	if c.Jobs {
-		jobs, err := work(st, log, c.mailing.config(), c.core, c.BeaconHosts)
+		jobs, err := work(g.stores, g.log, c.mailing.config(), c.core, c.BeaconHosts)
 		if err != nil {
 			return err
 		}
 		behind = append(behind, jobs...)
 	}
-	log.Info("booking starts", "version", version, effective(command))
-	return runStages(ctx, deploy, []part{serving(public, server.Handler(), log, nil, deploy)}, behind)
+	g.log.Info("booking starts", "version", version, effective(command))
+	return runStages(ctx, deploy, []part{serving(public, server.Handler(), g.log, nil, deploy)}, behind)
 }
 
 func (c core) build(st *stores, log *slog.Logger) (*booking.Server, error) {
@@ -96,37 +80,22 @@ type workerCommand struct {
 	mailing
 	beaconFlag
 	configFlag
-	redisFlag
 	databaseFlag
-	keysFlag
-	logging
+	common
 }
 
 func (c workerCommand) Run(ctx context.Context, p process, command *kong.Context) error {
-	log, err := c.logger(p)
+	g, err := c.open(ctx, p, c.AdminListen, c.DatabaseURL)
 	if err != nil {
 		return err
 	}
-	ring, err := keyring.Load(c.KeysFile)
+	defer g.close()
+	jobs, err := work(g.stores, g.log, c.mailing.config(), c.core, c.BeaconHosts)
 	if err != nil {
 		return err
 	}
-	private, err := listen(ctx, c.AdminListen)
-	if err != nil {
-		return err
-	}
-	defer private.Close()
-	st, err := openStores(ctx, c.RedisURL, c.DatabaseURL, ring)
-	if err != nil {
-		return err
-	}
-	defer st.close()
-	jobs, err := work(st, log, c.mailing.config(), c.core, c.BeaconHosts)
-	if err != nil {
-		return err
-	}
-	log.Info("worker starts", "version", version, effective(command))
-	return runStages(ctx, deploy, jobs, []part{st.followKeys(c.KeysFile, log), admin(private, st.ready, log)})
+	g.log.Info("worker starts", "version", version, effective(command))
+	return runStages(ctx, deploy, jobs, g.tend(g.ready))
 }
 
 // work are the parts of a worker: the jobs of the box office and the record of

@@ -22,7 +22,6 @@ import (
 	"usher/booking"
 	"usher/gateway"
 	"usher/gateway/origin"
-	"usher/internal/keyring"
 	"usher/queue"
 	"usher/web"
 )
@@ -55,9 +54,7 @@ type gatewayCommand struct {
 	RecordsDir  string     `placeholder:"DIR" help:"In a site without Postgres, where this gateway keeps what must outlast Redis: one gateway of the site, and always the same folder."`
 	edge
 	secrecy
-	redisFlag
-	keysFlag
-	logging
+	common
 }
 
 // Validate reports all that is wrong with how the command was called.
@@ -79,14 +76,6 @@ func letHeapGrow() {
 
 func (c gatewayCommand) Run(ctx context.Context, p process, command *kong.Context) error {
 	letHeapGrow()
-	log, err := c.logger(p)
-	if err != nil {
-		return err
-	}
-	ring, err := keyring.Load(c.KeysFile)
-	if err != nil {
-		return err
-	}
 	public, err := listen(ctx, c.Listen)
 	if err != nil {
 		return err
@@ -99,17 +88,13 @@ func (c gatewayCommand) Run(ctx context.Context, p process, command *kong.Contex
 		}
 		defer plain.Close()
 	}
-	private, err := listen(ctx, c.AdminListen)
+	under, err := c.open(ctx, p, c.AdminListen, "")
 	if err != nil {
 		return err
 	}
-	defer private.Close()
-	st, err := openStores(ctx, c.RedisURL, "", ring)
-	if err != nil {
-		return err
-	}
-	defer st.close()
-	g, err := c.build(st, log, c.BookingURL)
+	defer under.close()
+	log := under.log
+	g, err := c.build(under.stores, log, c.BookingURL)
 	if err != nil {
 		return err
 	}
@@ -124,13 +109,12 @@ func (c gatewayCommand) Run(ctx context.Context, p process, command *kong.Contex
 		}
 		defer folder.Close()
 		behind = append(behind, queue.NewRecorder(queue.RecorderConfig{
-			Redis: st.redis, Folder: folder, Ring: st.ring, BeaconHosts: c.BeaconHosts, Log: log,
+			Redis: under.redis, Folder: folder, Ring: under.ring, BeaconHosts: c.BeaconHosts, Log: log,
 		}).Run)
 	}
 	log.Info("gateway starts", "version", version, effective(command))
-	return runStages(ctx, deploy, front,
-		append(behind, g.hall.Run, g.server.Run, g.makeRooms, st.followKeys(c.KeysFile, log), admin(private, g.server.Ready, log)),
-	)
+	behind = append(behind, g.hall.Run, g.server.Run, g.makeRooms)
+	return runStages(ctx, deploy, front, append(behind, under.tend(g.server.Ready)...))
 }
 
 // Validate reports all that is wrong with the settings of the edge.

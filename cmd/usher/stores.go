@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -42,6 +43,11 @@ type (
 	keysFlag struct {
 		KeysFile string `required:"" placeholder:"FILE" help:"The private keys, as made by usher keys new."`
 	}
+	common struct { // of every process of the site
+		redisFlag
+		keysFlag
+		logging
+	}
 	configFlag struct {
 		Config string `placeholder:"FILE" help:"YAML: any flag, and origins, routes and rooms."`
 	}
@@ -53,6 +59,47 @@ type stores struct {
 	db    *pgxpool.Pool // nil in a gateway
 	ring  *keyring.Ring
 	auth  *operator.Authenticator
+}
+
+// ground is what every process of the site stands on.
+type ground struct {
+	*stores
+	log     *slog.Logger
+	private net.Listener // for metrics, health and profiles
+	keys    string       // the file that followKeys reads again
+}
+
+// open takes the private address and connects; an empty database URL leaves Postgres out.
+// On an error nothing stays open.
+func (c common) open(ctx context.Context, p process, adminListen, databaseURL string) (*ground, error) {
+	log, err := c.logger(p)
+	if err != nil {
+		return nil, err
+	}
+	ring, err := keyring.Load(c.KeysFile)
+	if err != nil {
+		return nil, err
+	}
+	private, err := listen(ctx, adminListen)
+	if err != nil {
+		return nil, err
+	}
+	st, err := openStores(ctx, c.RedisURL, databaseURL, ring)
+	if err != nil {
+		return nil, errors.Join(err, private.Close())
+	}
+	return &ground{st, log, private, c.KeysFile}, nil
+}
+
+func (g *ground) close() {
+	_ = g.private.Close()
+	_ = g.stores.close()
+}
+
+// tend are the parts of every process: its private address, and the keys file, read again
+// when it changes.
+func (g *ground) tend(ready func(context.Context) error) []part {
+	return []part{g.followKeys(g.keys, g.log), admin(g.private, ready, g.log)}
 }
 
 // openStores connects; an empty database URL leaves Postgres out. On an error
