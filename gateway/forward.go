@@ -40,6 +40,7 @@ func (o *hop) exchange(w http.ResponseWriter, r *http.Request) {
 	delete(res.Header, problem.RequestIDHeader) // the edge has set its own
 	dropHops(res.Header)
 	addAll(h, res.Header)
+	orElse(h, "Content-Type", nil) // else the server guesses one
 	if v.given {
 		h["Cache-Control"] = noStore // whatever the origin lets caches keep: it carries a pass
 	}
