@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
 	"net/http"
 	"strings"
 	"time"
@@ -14,6 +15,7 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 	"github.com/google/uuid"
 	"github.com/maypok86/otter/v2"
+	"golang.org/x/sync/singleflight"
 
 	"usher/internal/keyring"
 )
@@ -60,12 +62,17 @@ func RoomOfEvent(slug, room string) string {
 	return room
 }
 
+const (
+	cookieName = "usher-pass-" // and a room
+	hostOnly   = "__Host-"
+)
+
 // CookieName is the cookie that carries the pass of a room.
 func CookieName(room string, secure bool) string {
 	if secure {
-		return "__Host-usher-pass-" + room
+		return hostOnly + cookieName + room
 	}
-	return "usher-pass-" + room
+	return cookieName + room
 }
 
 // Issue signs a pass for session in room with the ring's newest key. Times are cut
@@ -98,6 +105,7 @@ type Verifier struct {
 	keys     func() map[string]ed25519.PublicKey
 	parser   *jwt.Parser
 	verified *otter.Cache[[sha256.Size]byte, verified]
+	checks   singleflight.Group // of signatures: a browser shows a new pass many times at once
 }
 
 // verified is a pass whose signature is right, and by which key.
@@ -127,11 +135,20 @@ func (v *Verifier) Verify(token, room string, now time.Time) (Claims, error) {
 	c, ok := v.verified.GetIfPresent(digest)
 	switch {
 	case !ok:
-		var err error
-		if c, err = v.signed(token); err != nil {
+		checked, err, _ := v.checks.Do(string(digest[:]), func() (any, error) {
+			if c, ok := v.verified.GetIfPresent(digest); ok { // another was just faster
+				return c, nil
+			}
+			c, err := v.signed(token)
+			if err == nil {
+				v.verified.Set(digest, c)
+			}
+			return c, err
+		})
+		if err != nil {
 			return Claims{}, err
 		}
-		v.verified.Set(digest, c)
+		c = checked.(verified)
 	case !c.key.Equal(v.keys()[c.KeyID]):
 		v.verified.Invalidate(digest)
 		return Claims{}, ErrInvalid
@@ -179,7 +196,7 @@ func (v *Verifier) signed(token string) (verified, error) {
 func (v *Verifier) FromRequest(r *http.Request, room string, now time.Time) (Claims, error) {
 	var claims Claims
 	first := ErrNone
-	for _, token := range tokens(r, room) {
+	for token := range tokens(r.Header, room) {
 		c, err := v.Verify(token, room, now)
 		if err == nil {
 			return c, nil
@@ -191,27 +208,50 @@ func (v *Verifier) FromRequest(r *http.Request, room string, now time.Time) (Cla
 	return claims, first
 }
 
-func tokens(r *http.Request, room string) []string {
-	var out []string
-	if h := r.Header.Get("Usher-Pass"); h != "" {
-		out = append(out, h)
-	}
-	if b := Bearer(r); b != "" && IsOurs(b) {
-		out = append(out, b)
-	}
-	for _, secure := range []bool{true, false} {
-		for i, c := range r.CookiesNamed(CookieName(room, secure)) {
-			if i < SameNamed && c.Value != "" {
-				out = append(out, c.Value)
+func tokens(h http.Header, room string) iter.Seq[string] {
+	return func(yield func(token string) bool) {
+		if sent := h["Usher-Pass"]; len(sent) > 0 && sent[0] != "" && !yield(sent[0]) {
+			return
+		}
+		if sent := h["Authorization"]; len(sent) > 0 {
+			if b := bearer(sent[0]); b != "" && IsOurs(b) && !yield(b) {
+				return
+			}
+		}
+		for _, prefix := range [...]string{hostOnly + cookieName, cookieName} {
+			n := 0
+			for value := range CookiesNamed(h, prefix, room) {
+				if n++; n > SameNamed {
+					break
+				}
+				if value != "" && !yield(value) {
+					return
+				}
 			}
 		}
 	}
-	return out
+}
+
+// CookiesNamed are the values of the cookies with a name of two parts, as they were sent:
+// what of them is ours its signature tells.
+func CookiesNamed(h http.Header, prefix, suffix string) iter.Seq[string] {
+	return func(yield func(value string) bool) {
+		for _, line := range h["Cookie"] {
+			for pair := range strings.SplitSeq(line, ";") {
+				name, value, _ := strings.Cut(pair, "=")
+				if rest, ok := strings.CutPrefix(strings.TrimSpace(name), prefix); ok && rest == suffix && !yield(strings.TrimSpace(value)) {
+					return
+				}
+			}
+		}
+	}
 }
 
 // Bearer returns the Authorization header's bearer token, or "".
-func Bearer(r *http.Request) string {
-	scheme, token, ok := strings.Cut(r.Header.Get("Authorization"), " ")
+func Bearer(r *http.Request) string { return bearer(r.Header.Get("Authorization")) }
+
+func bearer(field string) string {
+	scheme, token, ok := strings.Cut(field, " ")
 	if !ok || !strings.EqualFold(scheme, "Bearer") {
 		return ""
 	}

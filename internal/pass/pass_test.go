@@ -7,7 +7,10 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
@@ -55,6 +58,36 @@ func TestVerify(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A browser shows a new pass many times in one moment: its signature is checked once.
+func TestASignatureIsCheckedOnce(t *testing.T) {
+	t.Parallel()
+	ring := keyring.Generate(now)
+	token := issue(t, ring, "gala", now, now.Add(time.Hour))
+	synctest.Test(t, func(t *testing.T) {
+		var asked atomic.Int64
+		answer := make(chan struct{})
+		v := NewVerifier(func() map[string]ed25519.PublicKey {
+			asked.Add(1)
+			<-answer
+			return ring.PassPublic()
+		})
+		var requests sync.WaitGroup
+		for range 50 {
+			requests.Go(func() {
+				if c, err := v.Verify(token, "gala", now); err != nil || c.Session != "s1" {
+					t.Errorf("%+v, %v", c, err)
+				}
+			})
+		}
+		synctest.Wait() // all others wait for the first
+		if n := asked.Load(); n != 1 {
+			t.Errorf("%d asked for the key at once", n)
+		}
+		close(answer)
+		requests.Wait()
+	})
 }
 
 // A remembered token must still be refused once it has expired.
