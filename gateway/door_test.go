@@ -18,7 +18,7 @@ import (
 
 // wire is a connection on which a test writes what no client library would.
 type wire struct {
-	t *testing.T
+	t testing.TB
 	net.Conn
 	in *bufio.Reader
 }
