@@ -128,8 +128,7 @@ func (s *Server) OpenAPI() *huma.OpenAPI { return s.api.OpenAPI() }
 func (s *Server) Handler() http.Handler {
 	h := problem.LimitBody(maxPlanBody+1, headAsGet(s.engine))
 	h = problem.Recover(s.log, h)
-	h = telemetry.AccessLog(s.log, h)
-	return telemetry.RequestID(func(*http.Request) bool { return true }, h)
+	return telemetry.Requests(s.log, func(*http.Request) bool { return true }, h)
 }
 
 // headAsGet serves HEAD by what GET would say; net/http drops the body.

@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"iter"
 	"net/http"
 	"strconv"
 	"strings"
@@ -74,11 +73,11 @@ func setPassCookie(w http.ResponseWriter, audience, token string, life time.Dura
 // cookie, which browsers send by themselves. A token that is not ours, or of
 // another room, is none.
 func (s *Server) place(r *http.Request, room string) (t queue.Token, byToken, ok bool) {
-	if scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " "); strings.EqualFold(scheme, placeScheme) {
+	if scheme, token, _ := strings.Cut(fieldIn(r.Header, "Authorization"), " "); strings.EqualFold(scheme, placeScheme) {
 		t, ok = s.openPlace(token, room)
 		return t, true, ok
 	}
-	for _, line := range r.Header.Values("Sec-WebSocket-Protocol") {
+	for _, line := range r.Header["Sec-Websocket-Protocol"] {
 		for protocol := range strings.SplitSeq(line, ",") {
 			if token, found := strings.CutPrefix(strings.TrimSpace(protocol), placeProtocol); found {
 				t, ok = s.openPlace(token, room)
@@ -86,9 +85,9 @@ func (s *Server) place(r *http.Request, room string) (t queue.Token, byToken, ok
 			}
 		}
 	}
-	for _, secure := range []bool{true, false} {
+	for _, prefix := range [...]string{hostOnly + placeCookie, placeCookie} {
 		tried := 0
-		for value := range cookiesNamed(r.Header, placeCookieName(room, secure)) {
+		for value := range pass.CookiesNamed(r.Header, prefix, room) {
 			if tried++; tried > pass.SameNamed {
 				break
 			}
@@ -98,20 +97,6 @@ func (s *Server) place(r *http.Request, room string) (t queue.Token, byToken, ok
 		}
 	}
 	return queue.Token{}, false, false
-}
-
-// cookiesNamed are the values of the cookies with a name, as they were sent: what of them
-// is ours its signature tells.
-func cookiesNamed(h http.Header, name string) iter.Seq[string] {
-	return func(yield func(value string) bool) {
-		for _, line := range h["Cookie"] {
-			for pair := range strings.SplitSeq(line, ";") {
-				if sent, value, _ := strings.Cut(pair, "="); strings.TrimSpace(sent) == name && !yield(strings.TrimSpace(value)) {
-					return
-				}
-			}
-		}
-	}
 }
 
 func (s *Server) openPlace(sealed, room string) (queue.Token, bool) {

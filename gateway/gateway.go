@@ -239,8 +239,7 @@ func New(cfg Config) (*Server, error) {
 // Handler serves everything that the public sees.
 func (s *Server) Handler() http.Handler {
 	h := problem.Recover(s.log, progressing(http.HandlerFunc(s.edge)))
-	h = telemetry.AccessLog(s.log, h)
-	return telemetry.RequestID(func(r *http.Request) bool { return s.trusted.trusts(peer(r)) }, h)
+	return telemetry.Requests(s.log, func(r *http.Request) bool { return s.trusted.trusts(peer(r)) }, h)
 }
 
 // OpenAPI describes the gateway's own calls.

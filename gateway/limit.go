@@ -72,7 +72,7 @@ func (l *limiter) arrive(w http.ResponseWriter, r *http.Request, v *visit, now t
 // join charges a new place.
 func (l *limiter) join(ctx context.Context, w http.ResponseWriter, v *visit, now time.Time) *problem.Problem {
 	v.query.Class, v.query.Solved = policy.Join, v.solved
-	if refused := l.decide(ctx, w, v.request, v, now); refused != nil {
+	if refused := l.decide(ctx, w, &v.request, v, now); refused != nil {
 		return refused.problem
 	}
 	return nil
@@ -81,7 +81,7 @@ func (l *limiter) join(ctx context.Context, w http.ResponseWriter, v *visit, now
 func (l *limiter) decide(ctx context.Context, w http.ResponseWriter, r *http.Request, v *visit, now time.Time) *refusal {
 	var verdict policy.Verdict
 	l.engine.Decide(ctx, &v.query, now, &verdict)
-	writeStates(w.Header(), verdict.States())
+	writeStates(w.Header(), v, verdict.States())
 	v.after, v.allowed = append(v.after, verdict.After...), verdict.Allowed
 	switch {
 	case verdict.Blocked:
@@ -157,7 +157,7 @@ const (
 
 // writeStates writes the RateLimit-Policy and RateLimit fields: one list each, of every
 // policy that looked at the request.
-func writeStates(h http.Header, states []policy.State) {
+func writeStates(h http.Header, v *visit, states []policy.State) {
 	if len(states) == 0 {
 		return
 	}
@@ -172,7 +172,7 @@ func writeStates(h http.Header, states []policy.State) {
 		}
 		b = ratelimit.AppendState(b, s.Rule.Name, s.Decision)
 	}
-	h[stateField] = []string{string(b)}
+	h[stateField] = v.fieldOf(string(b))
 	if len(states) == 1 && len(before) == 0 {
 		h[policyField] = states[0].Rule.Header
 		return
@@ -187,7 +187,7 @@ func writeStates(h http.Header, states []policy.State) {
 		}
 		b = append(b, s.Rule.Header[0]...)
 	}
-	h[policyField] = []string{string(b)}
+	h[policyField] = v.fieldOf(string(b))
 }
 
 // withoutParameters is a path as a program reads it that cuts each segment at its

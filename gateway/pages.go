@@ -87,7 +87,7 @@ func redirect(w http.ResponseWriter, path string) {
 
 func (s *Server) drawRefusal(w http.ResponseWriter, r *http.Request, v *visit, line *queue.Line, refused *problem.Problem) {
 	page := s.page(r, v, line)
-	if _, ok := refused.Extra["challenge"]; ok && page.Check == "" {
+	if refused.Has("challenge") && page.Check == "" {
 		page.Check = "asked"
 	}
 	if refused.Code != "challenge-required" || page.Check != "asked" { // else the page's own words say it

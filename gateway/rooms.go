@@ -210,7 +210,7 @@ func (s *Server) getPlace(w http.ResponseWriter, r *http.Request, v *visit, line
 		problem.Write(w, r, refused)
 		return
 	}
-	w.Header()["Retry-After"] = []string{strconv.Itoa(askAgain(again, presence(line)))}
+	w.Header()["Retry-After"] = v.fieldOf(strconv.Itoa(askAgain(again, presence(line))))
 	writePlace(w, http.StatusOK, &p, "")
 }
 

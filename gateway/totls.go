@@ -13,7 +13,7 @@ import (
 // stands in front of us. What changes something is refused instead: its body has gone
 // over the wire in clear already, and a program that is led on would never learn it.
 func (s *Server) ToTLS(port string) http.Handler {
-	return telemetry.RequestID(nil, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	return telemetry.Requests(s.log, nil, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		harden(w.Header(), false)
 		host, ok := canonicalHost(r.Host)
 		_, pathFine := canonicalPath(r.URL)

@@ -37,7 +37,10 @@ type visit struct {
 	// client gets interim answers, while an origin is asked.
 	client *steady
 
-	request *http.Request    // that this is of
+	request http.Request // that this is of, under ctx
+	ctx     visiting
+	fields  [fieldsKept]string // of the answer that fieldOf keeps
+	kept    int
 	class   policy.Class     // where the path alone does not tell
 	room    string           // of the path, or in front of it
 	query   policy.Query     // what policies were asked
@@ -50,15 +53,51 @@ type visit struct {
 	identity string // whom the invitation is for, when one was shown
 }
 
+// visiting is a context that knows its visit.
+type visiting struct {
+	context.Context
+	visit *visit
+}
+
 type visitKey struct{}
 
+func (c *visiting) Value(key any) any {
+	if _, itself := key.(visitKey); itself {
+		return c.visit
+	}
+	return c.Context.Value(key)
+}
+
+// withVisit is r as the visit's own: all of it is one piece of memory.
 func withVisit(r *http.Request, v *visit) *http.Request {
-	r = r.WithContext(context.WithValue(r.Context(), visitKey{}, v))
-	v.request = r
-	return r
+	v.ctx = visiting{r.Context(), v}
+	v.request = *r.WithContext(&v.ctx)
+	return &v.request
 }
 
 func visitOf(r *http.Request) *visit { return r.Context().Value(visitKey{}).(*visit) }
+
+// fieldsKept is for how many header fields an answer usually has room beside the request.
+const fieldsKept = 4
+
+// fieldOf is value as a header holds it.
+func (v *visit) fieldOf(value string) []string {
+	if v.kept == fieldsKept {
+		return []string{value}
+	}
+	at := v.kept
+	v.kept++
+	v.fields[at] = value
+	return v.fields[at : at+1 : at+1]
+}
+
+// fieldIn is the first value of a header field, "" without one. name is canonical.
+func fieldIn(h http.Header, name string) string {
+	if values := h[name]; len(values) > 0 {
+		return values[0]
+	}
+	return ""
+}
 
 // newVisit refuses whatever two programs could read in two ways.
 func newVisit(r *http.Request, trusted trustedProxies) (*visit, *problem.Problem) {
@@ -202,13 +241,16 @@ func (t trustedProxies) client(r *http.Request) (netip.Addr, bool) {
 	if !t.trusts(from) {
 		return from, false
 	}
-	xff, forwarded := r.Header.Values("X-Forwarded-For"), r.Header.Values("Forwarded")
+	xff, forwarded := r.Header["X-Forwarded-For"], r.Header["Forwarded"]
 	byXFF, byForwarded, hop := from, from, 0
 	if len(xff) > 0 {
-		byXFF, hop = t.walk(from, strings.Split(strings.Join(xff, ","), ","))
+		if all := strings.Join(xff, ","); strings.Contains(all, ",") {
+			xff = strings.Split(all, ",")
+		}
+		byXFF, hop = t.walk(from, xff)
 	}
 	secure := false
-	proto := strings.Join(r.Header.Values("X-Forwarded-Proto"), ",")
+	proto := strings.Join(r.Header["X-Forwarded-Proto"], ",")
 	if proto != "" {
 		protos := strings.Split(proto, ",")
 		secure = strings.EqualFold(strings.TrimSpace(protos[nth(len(protos), hop)]), "https")

@@ -11,28 +11,32 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 )
 
-// identified is a context that knows its request's id. It finds itself by its key, since
+// Identified is a context that knows its request's id. It finds itself by its key, since
 // a value of its own would be one more piece of memory for each request.
-type identified struct {
+type Identified struct {
 	context.Context
 	id string
 }
 
 type identifiedKey struct{}
 
-func (c *identified) Value(key any) any {
+// Value is that of the context around it.
+func (c *Identified) Value(key any) any {
 	if _, itself := key.(identifiedKey); itself {
 		return c
 	}
 	return c.Context.Value(key)
 }
 
-// WithRequestID puts the request's id where Huma's documents find it.
-func WithRequestID(ctx context.Context, id string) context.Context { return &identified{ctx, id} }
+// With makes c the context of a request with an id, where Huma's documents find it.
+func (c *Identified) With(ctx context.Context, id string) context.Context {
+	c.Context, c.id = ctx, id
+	return c
+}
 
 // RequestIDFrom returns the request's id, or "" outside a request.
 func RequestIDFrom(ctx context.Context) string {
-	if c, ok := ctx.Value(identifiedKey{}).(*identified); ok {
+	if c, ok := ctx.Value(identifiedKey{}).(*Identified); ok {
 		return c.id
 	}
 	return ""

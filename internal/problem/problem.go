@@ -4,11 +4,12 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
-	"maps"
 	"math"
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
+	"sync"
 	"time"
 )
 
@@ -46,10 +47,17 @@ type Problem struct {
 	Code      string
 	RequestID string
 	Errors    []Field
-	// Extra holds the extension members of RFC 9457, section 3.2, such as "room" or "taken".
-	Extra map[string]any
+	// Extra holds the extension members of RFC 9457, section 3.2, such as "room" or "taken",
+	// by name.
+	Extra []Member
 	// RetryAfter becomes the Retry-After header when positive.
 	RetryAfter time.Duration
+}
+
+// Member is one extension member.
+type Member struct {
+	Name  string
+	Value any
 }
 
 // New makes a problem. The title is the status' own text; detail is for people.
@@ -61,12 +69,24 @@ func New(status int, code, detail string) *Problem {
 	return &Problem{Type: kind, Title: http.StatusText(status), Status: status, Detail: detail, Code: code}
 }
 
+// find is where an extension member is, or would be.
+func (p *Problem) find(member string) (at int, found bool) {
+	return slices.BinarySearchFunc(p.Extra, member, func(m Member, name string) int { return strings.Compare(m.Name, name) })
+}
+
+// Has tells that the problem has an extension member.
+func (p *Problem) Has(member string) bool {
+	_, found := p.find(member)
+	return found
+}
+
 // With adds an extension member and returns the problem.
 func (p *Problem) With(member string, value any) *Problem {
-	if p.Extra == nil {
-		p.Extra = make(map[string]any, 2)
+	at, found := p.find(member)
+	if !found {
+		p.Extra = slices.Insert(p.Extra, at, Member{Name: member})
 	}
-	p.Extra[member] = value
+	p.Extra[at].Value = value
 	return p
 }
 
@@ -127,12 +147,12 @@ func (p *Problem) appendJSON(b []byte) ([]byte, error) {
 			return nil, err
 		}
 	}
-	for _, name := range slices.Sorted(maps.Keys(p.Extra)) {
-		switch name {
+	for _, m := range p.Extra {
+		switch m.Name {
 		case "type", "title", "status", "detail", "code", "request_id", "errors": // are said above
 			continue
 		}
-		if b, err = appendMember(b, name, p.Extra[name]); err != nil {
+		if b, err = appendMember(b, m.Name, m.Value); err != nil {
 			return nil, err
 		}
 	}
@@ -160,14 +180,22 @@ func appendMember(b []byte, name string, value any) ([]byte, error) {
 
 // appendText appends text as JSON.
 func appendText(b []byte, text string) []byte {
-	for _, c := range []byte(text) {
-		if c < 0x20 || c > 0x7e || c == '"' || c == '\\' || c == '<' || c == '>' || c == '&' {
+	for i := range len(text) {
+		if escaped[text[i]] {
 			quoted, _ := json.Marshal(text) // a string always can
 			return append(b, quoted...)
 		}
 	}
 	return append(append(append(b, '"'), text...), '"')
 }
+
+// escaped are the bytes that stand in JSON in another way, or in texts that may.
+var escaped = func() (is [256]bool) {
+	for c := range is {
+		is[c] = c < 0x20 || c > 0x7e || strings.IndexByte(`"\<>&`, byte(c)) >= 0
+	}
+	return is
+}()
 
 // Seconds renders d as Retry-After wants it: whole seconds, rounded up, at least 1.
 func Seconds(d time.Duration) string {
@@ -182,26 +210,36 @@ var (
 )
 
 // Write sends p. The request's id is taken from the response header, where
-// telemetry.RequestID put it.
+// telemetry.Requests put it.
 func Write(w http.ResponseWriter, r *http.Request, p *Problem) {
-	doc := *p
-	doc.RequestID = w.Header().Get(RequestIDHeader)
-	body, err := doc.appendJSON(make([]byte, 0, 512))
+	doc, h := *p, w.Header()
+	if id := h[RequestIDHeader]; len(id) > 0 {
+		doc.RequestID = id[0]
+	}
+	space := writing.Get().(*[]byte)
+	defer writing.Put(space)
+	body, err := doc.appendJSON((*space)[:0])
 	if err != nil { // an extension member that is no JSON: a fault of ours
 		body = []byte(`{"type":"` + typeBase + `internal","title":"Internal Server Error","status":500,"code":"internal"}`)
 		doc.Status = http.StatusInternalServerError
 	}
-	h := w.Header()
+	*space = body
 	h["Content-Type"], h["Cache-Control"], h["X-Content-Type-Options"] = contentType, noStore, noSniff
 	h["Content-Length"] = []string{strconv.Itoa(len(body))}
 	if p.RetryAfter > 0 {
-		h.Set("Retry-After", Seconds(p.RetryAfter))
+		h["Retry-After"] = []string{Seconds(p.RetryAfter)}
 	}
 	w.WriteHeader(doc.Status)
 	if r.Method != http.MethodHead {
 		_, _ = w.Write(body) // the client may be gone; nothing is left to tell it
 	}
 }
+
+// writing is memory to write problems in.
+var writing = sync.Pool{New: func() any {
+	b := make([]byte, 0, 512)
+	return &b
+}}
 
 // From finds the problem in err's chain.
 func From(err error) (*Problem, bool) {

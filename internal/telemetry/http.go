@@ -17,20 +17,44 @@ import (
 	"usher/internal/problem"
 )
 
-// RequestID gives each request a fresh id: in the response header, in the context
-// (problem.RequestIDFrom), and in the request header, so that a proxied request
-// carries it on. With trust, an id that a proxy in front already set is kept if it
-// is sane; without, a client cannot choose it.
-func RequestID(trust func(*http.Request) bool, next http.Handler) http.Handler {
+// Requests gives each request a fresh id and a line in the log. The id is in the response
+// header, in the context (problem.RequestIDFrom), and in the request header, so that a
+// proxied request carries it on. With trust, an id that a proxy in front already set is kept
+// if it is sane; without, a client cannot choose it. The line is of level debug, and info
+// where the request failed on our side. It has no query, header or body: they may hold
+// secrets.
+func Requests(log *slog.Logger, trust func(*http.Request) bool, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		id := r.Header.Get(problem.RequestIDHeader)
-		if !sane(id) || trust == nil || !trust(r) {
-			id = freshID(time.Now())
+		start := time.Now()
+		id := ""
+		if sent := r.Header[problem.RequestIDHeader]; len(sent) > 0 {
+			id = sent[0]
 		}
-		field := []string{id} // of both headers: who changes one sets a field of its own
+		if !sane(id) || trust == nil || !trust(r) {
+			id = freshID(start)
+		}
+		x := &exchange{recorder: recorder{ResponseWriter: w, status: http.StatusOK}, id: [1]string{id}}
+		field := x.id[:] // of both headers: who changes one sets a field of its own
 		r.Header[problem.RequestIDHeader], w.Header()[problem.RequestIDHeader] = field, field
-		next.ServeHTTP(w, r.WithContext(problem.WithRequestID(r.Context(), id)))
+		x.request = *r.WithContext(x.context.With(r.Context(), id))
+		next.ServeHTTP(&x.recorder, &x.request)
+		level := slog.LevelDebug
+		if x.status >= http.StatusInternalServerError {
+			level = slog.LevelInfo
+		}
+		if ctx := x.request.Context(); log.Enabled(ctx, level) {
+			log.Log(ctx, level, "request", "method", r.Method, "path", r.URL.Path,
+				"status", x.status, "bytes", x.bytes, "ms", time.Since(start).Milliseconds())
+		}
 	})
+}
+
+// exchange is what a request needs on its way, in one piece of memory.
+type exchange struct {
+	recorder
+	request http.Request
+	context problem.Identified
+	id      [1]string
 }
 
 // freshID is a UUIDv7. It has to be unlike all others, not secret, and so is made without
@@ -53,24 +77,6 @@ func sane(id string) bool {
 		}
 	}
 	return true
-}
-
-// AccessLog writes a debug line for each request and an info line for each that
-// failed on our side. It logs no query, header or body: they may hold secrets.
-func AccessLog(log *slog.Logger, next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		start := time.Now()
-		rec := &recorder{ResponseWriter: w, status: http.StatusOK}
-		next.ServeHTTP(rec, r)
-		level := slog.LevelDebug
-		if rec.status >= http.StatusInternalServerError {
-			level = slog.LevelInfo
-		}
-		if log.Enabled(r.Context(), level) {
-			log.Log(r.Context(), level, "request", "method", r.Method, "path", r.URL.Path,
-				"status", rec.status, "bytes", rec.bytes, "ms", time.Since(start).Milliseconds())
-		}
-	})
 }
 
 // recorder remembers the status; Unwrap and Hijack keep streaming and WebSockets working.

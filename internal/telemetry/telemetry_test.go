@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -31,7 +32,7 @@ func TestRequestIDIsOursUnlessTrusted(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			var forwarded, inContext string
-			h := RequestID(func(*http.Request) bool { return c.trust }, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			h := Requests(slog.New(slog.DiscardHandler), func(*http.Request) bool { return c.trust }, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 				forwarded, inContext = r.Header.Get(problem.RequestIDHeader), problem.RequestIDFrom(r.Context())
 			}))
 			r := httptest.NewRequest(http.MethodGet, "/", nil)
@@ -53,7 +54,7 @@ func TestLogLinesCarryTheRequestID(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	log.With("room", "gala").InfoContext(problem.WithRequestID(context.Background(), "req-1"), "called")
+	log.With("room", "gala").InfoContext(new(problem.Identified).With(context.Background(), "req-1"), "called")
 	var line map[string]any
 	if err := json.Unmarshal(out.Bytes(), &line); err != nil || line["request_id"] != "req-1" || line["room"] != "gala" {
 		t.Errorf("%s, %v", out.String(), err)
@@ -72,7 +73,7 @@ func TestAccessLogKeepsSecretsOut(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := AccessLog(log, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTeapot) }))
+	h := Requests(log, nil, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTeapot) }))
 	r := httptest.NewRequest(http.MethodGet, "/orders/1?access=s3cret", nil)
 	r.Header.Set("Authorization", "Bearer s3cret")
 	h.ServeHTTP(httptest.NewRecorder(), r)
@@ -110,7 +111,7 @@ func TestStrangersForgeNoLogLines(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		h := AccessLog(log, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+		h := Requests(log, nil, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 		r := httptest.NewRequest(http.MethodGet, "/", nil)
 		r.URL.Path, r.Method = evil, "GET\nX"
 		h.ServeHTTP(httptest.NewRecorder(), r)
