@@ -469,7 +469,7 @@ func TestEvents(t *testing.T) {
 	}
 	late := s.visitor()
 	late.join("gala")
-	late.site = s.brief()
+	late.site = s.behind(0, 3*time.Second) // far below what any process sets
 	lines = late.stream("gala")
 	s.set("gala", `{"pace_per_min":60}`)
 	next("call", func(p queue.Place) bool { return p.State == queue.Called })

@@ -136,11 +136,12 @@ func (s *site) start(changes ...func(*Config)) {
 	}
 }
 
-// brief is the same gateway behind timeouts far below what any process sets: no stream may notice them.
-func (s *site) brief() *site {
+// behind is the same gateway in a server that keeps an idle connection for so long, and gives
+// a busy one so long to be read and answered (0: any time).
+func (s *site) behind(idle, busy time.Duration) *site {
 	s.t.Helper()
 	front := httptest.NewUnstartedServer(s.server.Handler())
-	front.Config.ReadTimeout, front.Config.WriteTimeout = 3*time.Second, 3*time.Second
+	front.Config.IdleTimeout, front.Config.ReadTimeout, front.Config.WriteTimeout = idle, busy, busy
 	front.Start()
 	s.t.Cleanup(front.Close)
 	b := *s
