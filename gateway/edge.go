@@ -416,11 +416,10 @@ func foreignOrigin() *problem.Problem {
 
 // unharden takes back what harden set, for an answer that brings its own.
 func unharden(h http.Header) {
-	set := make(http.Header, 6)
-	harden(set, true)
-	for name := range set {
-		delete(h, name)
+	for i := range hardening {
+		delete(h, hardening[i].name)
 	}
+	delete(h, "Strict-Transport-Security")
 }
 
 // harden sets what holds for every answer of Usher's own; pages set stricter and

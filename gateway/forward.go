@@ -36,7 +36,9 @@ func (o *hop) exchange(w http.ResponseWriter, r *http.Request) {
 	defer res.Body.Close()
 
 	h := w.Header()
-	unharden(h)                                 // the answer's own headers stand
+	if o.ours {
+		unharden(h) // the answer's own headers stand
+	}
 	delete(res.Header, problem.RequestIDHeader) // the edge has set its own
 	dropHops(res.Header)
 	addAll(h, res.Header)
@@ -106,8 +108,11 @@ func (s *steady) copy(res *http.Response) error {
 	if res.Body == http.NoBody {
 		return nil
 	}
-	kind, _, _ := strings.Cut(res.Header.Get("Content-Type"), ";")
-	streams := res.ContentLength < 0 || strings.EqualFold(strings.TrimSpace(kind), "text/event-stream")
+	streams := res.ContentLength < 0
+	if said := res.Header["Content-Type"]; len(said) > 0 && !streams {
+		kind, _, _ := strings.Cut(said[0], ";")
+		streams = strings.EqualFold(strings.TrimSpace(kind), "text/event-stream")
+	}
 	tellsWhen := streams && origin.BeforeWait(res.Body, s.flush)
 	if streams && !tellsWhen {
 		s.flush()
@@ -155,13 +160,13 @@ func dropHops(h http.Header) {
 			h.Del(strings.TrimSpace(name))
 		}
 	}
-	for _, name := range hops {
-		delete(h, name)
+	for name := range h {
+		switch name {
+		case "Connection", "Proxy-Connection", "Keep-Alive", "Proxy-Authenticate", "Proxy-Authorization", "Te", "Trailer", "Transfer-Encoding", "Upgrade":
+			delete(h, name)
+		}
 	}
 }
-
-// hops are canonical names.
-var hops = []string{"Connection", "Proxy-Connection", "Keep-Alive", "Proxy-Authenticate", "Proxy-Authorization", "Te", "Trailer", "Transfer-Encoding", "Upgrade"}
 
 // tells whether a list has a word.
 func tells(lines []string, word string) bool {

@@ -1,7 +1,6 @@
 package origin
 
 import (
-	"bufio"
 	"bytes"
 	"errors"
 	"net/http"
@@ -10,10 +9,10 @@ import (
 	"strings"
 )
 
-// writeHead writes the head of r for a server whose paths begin with base. Fields that
+// appendHead writes the head of r for a server whose paths begin with base. Fields that
 // belong to one connection are not r's any more, but for those of a body's framing, which
 // are written by its ContentLength.
-func writeHead(out *bufio.Writer, r *http.Request, host, base string) error {
+func appendHead(b []byte, r *http.Request, host, base string) ([]byte, error) {
 	if r.Host != "" {
 		host = r.Host
 	}
@@ -22,51 +21,39 @@ func writeHead(out *bufio.Writer, r *http.Request, host, base string) error {
 		path = "/"
 	}
 	if !token(r.Method) || !visible(base) || !visible(path) || !visible(r.URL.RawQuery) || !visible(host) {
-		return errUnsendable
+		return b, errUnsendable
 	}
-	// bufio's error is sticky: Flush returns it.
-	out.WriteString(r.Method)
-	out.WriteByte(' ')
-	out.WriteString(base)
-	out.WriteString(path)
+	b = append(append(append(append(b, r.Method...), ' '), base...), path...)
 	if r.URL.ForceQuery || r.URL.RawQuery != "" {
-		out.WriteByte('?')
-		out.WriteString(r.URL.RawQuery)
+		b = append(append(b, '?'), r.URL.RawQuery...)
 	}
-	out.WriteString(" HTTP/1.1\r\nHost: ")
-	out.WriteString(host)
-	out.WriteString("\r\n")
+	b = append(append(append(b, " HTTP/1.1\r\nHost: "...), host...), "\r\n"...)
 	for name, values := range r.Header {
 		switch name {
 		case "Host", "Content-Length", "Transfer-Encoding", "Trailer":
 			continue
 		}
 		if !token(name) {
-			return errUnsendable
+			return b, errUnsendable
 		}
 		for _, value := range values {
-			if strings.ContainsAny(value, "\r\n\x00") {
-				return errUnsendable
+			if strings.IndexByte(value, '\n') >= 0 || strings.IndexByte(value, '\r') >= 0 || strings.IndexByte(value, 0) >= 0 {
+				return b, errUnsendable
 			}
-			out.WriteString(name)
-			out.WriteString(": ")
-			out.WriteString(value)
-			out.WriteString("\r\n")
+			b = append(append(append(append(b, name...), ": "...), value...), "\r\n"...)
 		}
 	}
 	switch {
 	case r.ContentLength > 0:
-		out.WriteString("Content-Length: ")
-		out.Write(strconv.AppendInt(out.AvailableBuffer(), r.ContentLength, 10))
-		out.WriteString("\r\n")
+		b = append(strconv.AppendInt(append(b, "Content-Length: "...), r.ContentLength, 10), "\r\n"...)
 	case r.Method == http.MethodPost || r.Method == http.MethodPut || r.Method == http.MethodPatch:
-		out.WriteString("Content-Length: 0\r\n") // many servers want to be told
+		b = append(b, "Content-Length: 0\r\n"...) // many servers want to be told
 	}
-	out.WriteString("\r\n")
-	return nil
+	return append(b, "\r\n"...), nil
 }
 
-var errUnsendable = errors.New("the request has characters that may not be in its head")
+// errUnsendable is the client's fault: characters that may not be in a head, a body that breaks off.
+var errUnsendable = errors.New("the request cannot be sent")
 
 // tokens are tchar of RFC 9110, section 5.6.2.
 var tokens = func() (is [256]bool) {

@@ -11,7 +11,6 @@ import (
 	"os"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 )
 
@@ -49,9 +48,9 @@ const (
 // wire is one connection.
 type wire struct {
 	conn   net.Conn
-	raw    syscall.RawConn
+	silent func() bool // see silentOf
 	in     *bufio.Reader
-	out    *bufio.Writer
+	out    []byte // what requests are written in
 	keptAt time.Time
 	reused bool
 	sendBy time.Time // the deadline of writes that is set
@@ -158,15 +157,21 @@ func (l *lean) exchange(w *wire, r *http.Request) (*http.Response, error) {
 			return nil, err
 		}
 	}
-	if err := writeHead(w.out, r, l.host, l.base); err != nil {
+	out, err := appendHead(w.out[:0], r, l.host, l.base)
+	if err != nil {
 		return nil, err
 	}
 	if r.ContentLength > 0 {
-		if _, err := io.CopyN(w.out, r.Body, r.ContentLength); err != nil {
-			return nil, err
+		head := len(out)
+		out = append(out, make([]byte, r.ContentLength)...)
+		if _, err := io.ReadFull(r.Body, out[head:]); err != nil {
+			return nil, fmt.Errorf("%w: %w", errUnsendable, err)
 		}
 	}
-	if err := w.out.Flush(); err != nil {
+	if cap(out) <= maxSent {
+		w.out = out
+	}
+	if _, err := w.conn.Write(out); err != nil {
 		return nil, err
 	}
 	for interim := 0; ; interim++ {
@@ -280,7 +285,7 @@ func (l *lean) get(ctx context.Context, fresh bool) (*wire, error) {
 		l.idle[n-1] = nil
 		l.idle = l.idle[:n-1]
 		l.mu.Unlock()
-		if time.Since(w.keptAt) < idleTime && silent(w.raw) {
+		if time.Since(w.keptAt) < idleTime && w.silent() {
 			w.reused = true
 			return w, nil
 		}
@@ -295,7 +300,7 @@ func (l *lean) get(ctx context.Context, fresh bool) (*wire, error) {
 		_ = conn.Close()
 		return nil, err
 	}
-	w := &wire{conn: conn, raw: raw, out: bufio.NewWriter(conn)}
+	w := &wire{conn: conn, silent: silentOf(raw)}
 	w.in = bufio.NewReader(w)
 	return w, nil
 }

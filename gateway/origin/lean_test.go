@@ -248,7 +248,7 @@ func TestNothingUnaskedIsTakenForAnAnswer(t *testing.T) {
 	kept := l.idle[0]
 	close(late)
 	<-sent
-	eventually(t, "what is unasked arrives", func() bool { return !silent(kept.raw) })
+	eventually(t, "what is unasked arrives", func() bool { return !kept.silent() })
 	if got := outcome(t, l, "GET", s.Addr().String(), "/"); strings.Contains(got, "forged") {
 		t.Errorf("%s", got)
 	}

@@ -162,7 +162,7 @@ func (o *Origin) RoundTrip(r *http.Request) (*http.Response, error) {
 
 // again tells whether a request may be repeated after this end of it.
 func (o *Origin) again(r *http.Request, sent *sentBody, res *http.Response, err error) bool {
-	if sent.begun() || r.Context().Err() != nil {
+	if err == nil && !overloaded(res.StatusCode) || sent.begun() || r.Context().Err() != nil {
 		return false
 	}
 	if err != nil && isDial(err) {
@@ -171,7 +171,7 @@ func (o *Origin) again(r *http.Request, sent *sentBody, res *http.Response, err 
 	if sent != nil || !idempotent(r.Method) || isTimeout(err) {
 		return false
 	}
-	return err != nil || overloaded(res.StatusCode) && res.StatusCode != http.StatusTooManyRequests
+	return err != nil || res.StatusCode != http.StatusTooManyRequests
 }
 
 // try sends a request to a server, and measures.

@@ -4,5 +4,5 @@ package origin
 
 import "syscall"
 
-// silent cannot tell here: connections are used once.
-func silent(syscall.RawConn) bool { return false }
+// silentOf cannot tell here: connections are used once.
+func silentOf(syscall.RawConn) func() bool { return func() bool { return false } }
