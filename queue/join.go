@@ -50,15 +50,11 @@ func (l *Line) Join(ctx context.Context) (Token, error) {
 		l.joins.runs.Go(func() { l.serveJoins(context.WithoutCancel(ctx)) })
 	}
 	l.joins.mu.Unlock()
-	select {
-	case <-call.done:
-		t, err := call.token, call.err
-		*call = join{done: call.done}
-		joinSpace.Put(call)
-		return t, err
-	case <-ctx.Done(): // whoever serves the queue may still write to it: it is not used again
-		return Token{}, ctx.Err()
-	}
+	<-call.done // soon: each script call has its time
+	t, err := call.token, call.err
+	*call = join{done: call.done}
+	joinSpace.Put(call)
+	return t, err
 }
 
 // joinSpace is memory for joins under way.
@@ -80,9 +76,11 @@ func (l *Line) serveJoins(ctx context.Context) {
 		l.joins.mu.Unlock()
 		calls := taken[:0:0]
 		for _, c := range taken {
-			if c.asking.Err() == nil {
-				calls = append(calls, c)
+			if c.err = c.asking.Err(); c.err != nil {
+				c.done <- struct{}{}
+				continue
 			}
+			calls = append(calls, c)
 		}
 		if len(calls) > 0 {
 			l.joinAll(ctx, calls)

@@ -306,9 +306,14 @@ func (r *Rule) key(q *Query) (k ratelimit.Key, ok bool) {
 
 // prefix is the network of a client that a part counts by.
 func prefix(addr netip.Addr, part Part) netip.Prefix {
-	bits := 32
-	if !addr.Is4() {
-		bits = map[Part]int{ByPrefix: 64, ByPrefix56: 56, ByPrefix48: 48}[part]
+	bits := 64
+	switch {
+	case addr.Is4():
+		bits = 32
+	case part == ByPrefix56:
+		bits = 56
+	case part == ByPrefix48:
+		bits = 48
 	}
 	p, _ := addr.Prefix(bits) // the zero Addr has the zero Prefix
 	return p

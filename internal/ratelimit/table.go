@@ -25,7 +25,7 @@ import (
 type Table struct {
 	policy Policy
 	leased bool
-	seeds  [2]maphash.Seed
+	seed   maphash.Seed
 	shards [tableShards]shard
 	bound  int // of a shard's keys
 }
@@ -39,9 +39,10 @@ const (
 	candidates = 8
 )
 
-// digest stands for a key: of 128 bits under secret seeds, so that nobody finds two keys of
-// one digest. It has no pointers, and neither has a bucket: the collector passes them by.
-type digest [2]uint64
+// digest stands for a key, under a secret seed, so that nobody finds two keys of one digest;
+// by chance a new key shares a bucket once in 10^14 times that a full table meets one. It has
+// no pointers, and neither has a bucket: the collector passes them by.
+type digest uint64
 
 type shard struct {
 	mu      sync.Mutex // guards the rest
@@ -67,7 +68,7 @@ type bucket struct {
 // NewTable returns a table of at most keys buckets, and at least 64. Leased, a store counts
 // for all processes together.
 func NewTable(p Policy, keys int, leased bool) *Table {
-	t := &Table{policy: p, leased: leased, seeds: [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()}, bound: max(1, keys/tableShards)}
+	t := &Table{policy: p, leased: leased, seed: maphash.MakeSeed(), bound: max(1, keys/tableShards)}
 	for i := range t.shards {
 		t.shards[i].index = map[digest]int32{}
 	}
@@ -103,8 +104,8 @@ func (t *Turn) Open() bool { return t.open }
 // this process' clock, among processes that share the store. A turn that is open must be
 // given to Store.Ask, and to Alone when that failed.
 func (t *Table) Take(turn *Turn, key Key, now, cost, processes int64) {
-	id := digest{maphash.Comparable(t.seeds[0], key), maphash.Comparable(t.seeds[1], key)}
-	s := &t.shards[id[0]%tableShards]
+	id := digest(maphash.Comparable(t.seed, key))
+	s := &t.shards[id%tableShards]
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	b := s.find(id)
@@ -148,9 +149,10 @@ func (s *shard) add(id digest, bound int) *bucket {
 	if at < bound {
 		s.buckets = append(s.buckets, bucket{})
 	} else {
-		at = rand.IntN(bound)
-		for range candidates - 1 {
-			if other := rand.IntN(bound); s.buckets[other].until() < s.buckets[at].until() {
+		from := rand.IntN(bound)
+		at = from
+		for i := range candidates { // neighbours are as good as any, and soon read
+			if other := (from + i) % bound; s.buckets[other].until() < s.buckets[at].until() {
 				at = other
 			}
 		}
