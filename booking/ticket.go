@@ -12,11 +12,12 @@ import (
 	"image/png"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 
-	"github.com/boombuler/barcode/qr"
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/piglig/go-qr"
 
 	"usher/internal/problem"
 )
@@ -106,19 +107,18 @@ const quietZone = 4
 
 // qrModules is the code as rows of dark modules, with its quiet zone.
 func qrModules(code string) ([][]bool, error) {
-	drawn, err := qr.Encode(code, qr.M, qr.AlphaNumeric)
+	drawn, err := go_qr.EncodeText(code, go_qr.Medium)
 	if err != nil {
 		return nil, fmt.Errorf("draw QR code: %w", err)
 	}
-	n := drawn.Bounds().Dx()
+	n := drawn.Size()
 	rows := make([][]bool, n+2*quietZone)
 	for y := range rows {
 		rows[y] = make([]bool, n+2*quietZone)
 	}
 	for y := range n {
 		for x := range n {
-			r, _, _, _ := drawn.At(x, y).RGBA()
-			rows[y+quietZone][x+quietZone] = r == 0
+			rows[y+quietZone][x+quietZone] = drawn.Module(x, y)
 		}
 	}
 	return rows, nil
@@ -155,19 +155,34 @@ func qrPNG(code string, scale int) ([]byte, error) {
 		return nil, err
 	}
 	var b bytes.Buffer
-	if err := png.Encode(&b, enlarge(rows, scale)); err != nil {
+	if err := pictures.Encode(&b, enlarge(rows, scale)); err != nil {
 		return nil, fmt.Errorf("encode QR code: %w", err)
 	}
 	return b.Bytes(), nil
 }
 
+// pictures encodes in memory that is used again: of its own, each picture would take a megabyte and a millisecond.
+var pictures = png.Encoder{CompressionLevel: png.BestSpeed, BufferPool: pictureSpace{}}
+
+type pictureSpace struct{}
+
+var pictureSpaces = sync.Pool{New: func() any { return new(png.EncoderBuffer) }}
+
+func (pictureSpace) Get() *png.EncoderBuffer  { return pictureSpaces.Get().(*png.EncoderBuffer) }
+func (pictureSpace) Put(b *png.EncoderBuffer) { pictureSpaces.Put(b) }
+
 func enlarge(rows [][]bool, scale int) image.Image {
 	n := len(rows) * scale
 	img := image.NewPaletted(image.Rect(0, 0, n, n), color.Palette{color.White, color.Black})
 	for y := range n {
-		for x := range n {
+		line := img.Pix[y*img.Stride:][:n]
+		if y%scale > 0 {
+			copy(line, img.Pix[(y-1)*img.Stride:])
+			continue
+		}
+		for x := range line {
 			if rows[y/scale][x/scale] {
-				img.SetColorIndex(x, y, 1)
+				line[x] = 1
 			}
 		}
 	}

@@ -39,6 +39,7 @@ type devCommand struct {
 const startTime = 2 * time.Minute
 
 func (c devCommand) Run(ctx context.Context, p process, command *kong.Context) (err error) {
+	letHeapGrow() // the gateway is most of what runs here
 	log, err := logging{LogFormat: c.LogFormat, LogLevel: c.LogLevel}.logger(p)
 	if err != nil {
 		return err
