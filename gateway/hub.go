@@ -102,7 +102,7 @@ func (h *hub) accept(w http.ResponseWriter, r *http.Request, line *queue.Line, t
 	s.out = newOutbox(conn.NetConn())
 	now := h.now()
 	k := seat{socket: s, heard: now.UnixMilli(), seen: now.UnixMilli(), ping: now.Add(pingEvery(presence(line))).UnixMilli()}
-	if err := k.show(place, line.View().Live().Frontier, now, presence(line)); err != nil || !h.keep(line, k) {
+	if err := k.show(&place, line.View().Live().Frontier, now, presence(line)); err != nil || !h.keep(line, k) {
 		s.out.close() // nobody is left to tell
 		h.release(s)
 	}

@@ -19,3 +19,7 @@ func (*epoll) add(int, int) error { return errors.ErrUnsupported }
 func (*epoll) ready(int, func(at int)) {}
 
 func descriptor(net.Conn) int { return -1 }
+
+func send(int, []byte) (int, error) { return 0, errors.ErrUnsupported }
+
+func receive(int, []byte) (int, error) { return 0, errors.ErrUnsupported }

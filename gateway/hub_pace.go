@@ -47,12 +47,9 @@ func outlook(p queue.Place, frontier uint64, presence time.Duration) (pace time.
 var digestSeed = maphash.MakeSeed()
 
 // digestOf is equal for documents that tell a visitor the same, which are all that
-// differ in nothing but the time.
+// differ in nothing but the time, their last field.
 func digestOf(doc []byte) uint64 {
-	if end := bytes.LastIndex(doc, timeField); end >= 0 {
-		doc = doc[:end]
-	}
-	return maphash.Bytes(digestSeed, doc) | 1 // never 0, which stands for nothing sent
+	return maphash.Bytes(digestSeed, doc[:bytes.LastIndexByte(doc, ',')]) | 1 // never 0, which stands for nothing sent
 }
 
 func presence(line *queue.Line) time.Duration {

@@ -38,11 +38,11 @@ type seat struct {
 
 // show sends the document if it says anything new, and a ping with it where one would be
 // due before the next.
-func (k *seat) show(p queue.Place, frontier uint64, now time.Time, presence time.Duration) error {
-	pace, rank := outlook(p, frontier, presence)
+func (k *seat) show(p *queue.Place, frontier uint64, now time.Time, presence time.Duration) error {
+	pace, rank := outlook(*p, frontier, presence)
 	k.state, k.rank, k.due = p.State, rank, now.Add(pace).UnixMilli()
 	ping := k.ping <= k.due
-	sent, err := k.tell(&p, ping)
+	sent, err := k.tell(p, ping)
 	switch {
 	case err != nil:
 		return err
@@ -92,11 +92,13 @@ type shard struct {
 	running bool
 
 	// Below belongs to the goroutine.
-	seats  []seat
-	free   []int // seats where nobody sits
-	epoll  *epoll
-	scrap  [receiveBuffer]byte
-	tokens []queue.Token // of a tick; kept for the next
+	seats []seat
+	free  []int // seats where nobody sits
+	epoll *epoll
+	scrap [receiveBuffer]byte
+	// Of a tick; kept for the next.
+	tokens []queue.Token
+	places []queue.Place
 	due    []int
 }
 
@@ -166,7 +168,7 @@ func (d *shard) settle() bool {
 		if d.epoll != nil {
 			d.epoll.close()
 		}
-		d.seats, d.free, d.epoll, d.words, d.tokens, d.due = nil, nil, nil, nil, nil, nil
+		d.seats, d.free, d.epoll, d.words, d.tokens, d.places, d.due = nil, nil, nil, nil, nil, nil, nil
 	}
 	return d.running
 }
@@ -235,14 +237,14 @@ func (d *shard) read(k *seat, now time.Time) {
 	if k.socket == nil {
 		return // its end had come in the same moment
 	}
-	n, err := unix.Read(k.out.fd, d.scrap[:])
+	n, err := receive(k.out.fd, d.scrap[:])
 	switch {
 	case err == unix.EAGAIN || err == unix.EINTR: // the next tick asks again
 		return
 	case err == nil && n == 0:
 		err = io.EOF
 	}
-	d.heard(k, d.scrap[:max(n, 0)], err, now)
+	d.heard(k, d.scrap[:n], err, now)
 }
 
 // heard deals with what a client said, or that it is gone.
@@ -293,6 +295,10 @@ func (d *shard) goodbye() {
 	}
 }
 
+// askedAtOnce is how many places are asked for together: what is known of them is still at
+// hand when it is written, and costs little memory.
+const askedAtOnce = 500
+
 // tick hears everyone out, and tells everyone whose time it is; all of them when what the
 // room says to all is not last any more. It returns what the room says now.
 func (d *shard) tick(ctx context.Context, last string) string {
@@ -301,45 +307,55 @@ func (d *shard) tick(ctx context.Context, last string) string {
 	live := d.line.View().Live()
 	word := wordOf(live)
 	d.collect(live, now, word != last)
-	if len(d.due) == 0 {
-		return word
-	}
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	places, err := d.line.Places(ctx, d.tokens)
-	if err != nil {
-		// The store is away. Those who wait behind the frontier need only the View.
-		d.tokens = d.tokens[:0]
-		d.due = slices.DeleteFunc(d.due, func(at int) bool {
-			k := &d.seats[at]
-			near := k.state != queue.InLobby && (k.rank == noRank || k.rank < live.Frontier)
-			if near {
-				k.due = 0
-			} else {
-				d.tokens = append(d.tokens, k.token)
-			}
-			return near
-		})
-		if places, err = d.line.Places(ctx, d.tokens); err != nil {
-			return last // the next tick asks again
-		}
-	}
-	present := presence(d.line)
-	for i, at := range d.due {
-		if k := &d.seats[at]; k.show(places[i], live.Frontier, now, present) != nil {
-			d.bury(k)
+	for due := range slices.Chunk(d.due, askedAtOnce) {
+		if !d.inform(ctx, due, live.Frontier, now) {
+			word = last // the next tick asks again
 		}
 	}
 	return word
 }
 
-// collect keeps everyone alive and present, and finds those who are due: their seats and
-// tokens.
+// inform tells those who are due; false when nobody knows what.
+func (d *shard) inform(ctx context.Context, due []int, frontier uint64, now time.Time) bool {
+	ask := func() (err error) {
+		d.tokens = d.tokens[:0]
+		for _, at := range due {
+			d.tokens = append(d.tokens, d.seats[at].token)
+		}
+		d.places, err = d.line.Places(ctx, d.tokens, d.places)
+		return err
+	}
+	if ask() != nil {
+		// The store is away. Those who wait behind the frontier need only the View.
+		due = slices.DeleteFunc(due, func(at int) bool {
+			k := &d.seats[at]
+			near := k.state != queue.InLobby && (k.rank == noRank || k.rank < frontier)
+			if near {
+				k.due = 0
+			}
+			return near
+		})
+		if ask() != nil {
+			return false
+		}
+	}
+	present := presence(d.line)
+	for i, at := range due {
+		if k := &d.seats[at]; k.show(&d.places[i], frontier, now, present) != nil {
+			d.bury(k)
+		}
+	}
+	return true
+}
+
+// collect keeps everyone alive and present, and finds the seats of those who are due.
 func (d *shard) collect(live queue.Live, now time.Time, all bool) {
 	ms := now.UnixMilli()
 	present := max(time.Second, time.Duration(live.PresenceTTL)*time.Second)
 	seen, silence := (present / 3).Milliseconds(), (pingEvery(present)*7/4 + slowAnswer).Milliseconds()
-	d.due, d.tokens = d.due[:0], d.tokens[:0]
+	d.due = d.due[:0]
 	for i := range d.seats {
 		k := &d.seats[i]
 		if k.slow {
@@ -352,7 +368,7 @@ func (d *shard) collect(live queue.Live, now time.Time, all bool) {
 		case k.ended:
 		case !k.slow && (all || ms >= k.due || k.rank < live.Frontier):
 			k.seen = ms // with the question
-			d.due, d.tokens = append(d.due, i), append(d.tokens, k.token)
+			d.due = append(d.due, i)
 		default:
 			if all {
 				k.due = 0 // the newest document goes out when there is room for it

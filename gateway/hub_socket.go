@@ -17,8 +17,13 @@ import (
 // socket is one visitor's connection after gorilla's handshake. Thousands of them
 // wait, so it holds little: no goroutine, no buffer. It belongs to its shard's goroutine.
 type socket struct {
-	out    outbox
-	token  queue.Token
+	// What a document needs lies together, for no processor's cache holds thousands of these.
+	token queue.Token
+	state queue.State // when last asked
+	shown uint64      // digest of the last document sent
+	out   outbox
+
+	at     int // its seat
 	prefix netip.Prefix
 
 	in      frames
@@ -28,9 +33,6 @@ type socket struct {
 	deaf bool
 	gone bool // guarded by its shard's mutex
 
-	at    int         // its seat
-	shown uint64      // digest of the last document sent
-	state queue.State // when last asked
 	// next lets the reader of a connection without descriptor go on; closed at the end.
 	next chan struct{}
 }

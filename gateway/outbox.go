@@ -32,13 +32,13 @@ var (
 // kept, up to maxRest bytes, and goes out with a later flush. So one slow reader cannot
 // hold the writer that serves thousands. It belongs to one goroutine at a time.
 type outbox struct {
-	fd    int      // of a connection that is watched by epoll; -1 where conn is
-	conn  net.Conn // of all others: TLS, and systems without epoll
-	leave func()   // tells who counts connections that this one has ended; may be nil
-
+	fd    int       // of a connection that is watched by epoll; -1 where conn is
 	shut  bool      // a close frame was written: nothing follows
 	rest  []byte    // not taken yet; nil almost always
 	since time.Time // when rest began to wait
+
+	conn  net.Conn // of all others: TLS, and systems without epoll
+	leave func()   // tells who counts connections that this one has ended; may be nil
 }
 
 // newOutbox takes conn over.
@@ -147,7 +147,7 @@ func (o *outbox) give(b []byte) (int, error) {
 		return o.giveConn(b)
 	}
 	for {
-		n, err := unix.Write(o.fd, b)
+		n, err := send(o.fd, b)
 		switch err {
 		case nil:
 			return n, nil

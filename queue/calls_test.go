@@ -143,7 +143,7 @@ func TestReturningAreAtMostAQuarterWhileOthersWait(t *testing.T) {
 		s.place(0, f)
 	}
 	count := func(fans []Token) (n int) {
-		places, err := s.line(1).Places(context.Background(), fans)
+		places, err := s.line(1).Places(context.Background(), fans, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

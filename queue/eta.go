@@ -15,10 +15,10 @@ var (
 // A measured pace means something once it was looked at for so long.
 const measuredAfter = 20 * time.Second
 
-// eta is when a place with so many ahead is called, and why that is later than the pace
-// says; the band is nil where nobody can tell. Those who return go before it, but take a
-// quarter of the calls at most.
-func (v *View) eta(ahead uint64) (*Band, *string) {
+// eta is when a place with so many ahead is called, in the caller's band, and why that is
+// later than the pace says; it is nil where nobody can tell. Those who return go before it,
+// but take a quarter of the calls at most.
+func (v *View) eta(ahead uint64, band *Band) (*Band, *string) {
 	pace := float64(v.settings.PacePerMin) * float64(v.share) / 1000
 	if v.phase == Paused || v.phase == Open && v.Phase() == Paused {
 		return nil, &etaPaused
@@ -47,7 +47,8 @@ func (v *View) eta(ahead uint64) (*Band, *string) {
 	}
 	seconds := func(n, perMin float64) int { return int(math.Min(math.Ceil(n*60/perMin), 1e6)) }
 	last := 1.2*float64(ahead+1) + min(float64(v.returning), float64(ahead+1)/3)
-	return &Band{Low: seconds(float64(ahead), fast), High: seconds(last, slow)}, why
+	*band = Band{Low: seconds(float64(ahead), fast), High: seconds(last, slow)}
+	return band, why
 }
 
 // full tells that the capacity holds the calls back, not the pace.

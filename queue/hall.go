@@ -130,17 +130,16 @@ func (h *Hall) look(ctx context.Context) error {
 	defer h.protect()
 	ctx, cancel := context.WithTimeout(ctx, callTime)
 	defer cancel()
-	names, err := h.cfg.Redis.SMembers(ctx, roomsKey).Result()
-	var events map[string]string
-	if err == nil {
-		events, err = h.cfg.Redis.HGetAll(ctx, eventRoomsKey).Result()
-	}
+	var named *redis.StringSliceCmd
+	var rooms *redis.MapStringStringCmd
+	var noted *redis.IntCmd
+	_, err := h.cfg.Redis.Pipelined(ctx, func(p redis.Pipeliner) error {
+		named, rooms, noted = p.SMembers(ctx, roomsKey), p.HGetAll(ctx, eventRoomsKey), p.Exists(ctx, recordedKey)
+		return nil
+	})
+	names, events, recorded := named.Val(), rooms.Val(), noted.Val()
 	if err == nil {
 		err = h.ended.look(ctx, h.cfg.Redis)
-	}
-	recorded := int64(0)
-	if err == nil && len(names) == 0 {
-		recorded, err = h.cfg.Redis.Exists(ctx, recordedKey).Result()
 	}
 	h.mu.Lock()
 	h.looked = err

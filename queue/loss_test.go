@@ -148,7 +148,7 @@ func (d *drill) look(claim bool) {
 		for i, f := range fans {
 			tokens[i] = f.token
 		}
-		places, err := l.Places(ctx, tokens)
+		places, err := l.Places(ctx, tokens, nil)
 		if err != nil {
 			d.t.Fatalf("look: %v", err)
 		}

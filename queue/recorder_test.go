@@ -411,7 +411,7 @@ func TestStoreThatFellBehind(t *testing.T) {
 	s.expect("quiet", s.live().Phase, Paused)
 	s.pass(11*time.Second, fans...)
 	for range 60 {
-		if _, err := s.line(0).Places(ctx, fans); err != nil { // as the hub asks each tick
+		if _, err := s.line(0).Places(ctx, fans, nil); err != nil { // as the hub asks each tick
 			t.Fatal(err)
 		}
 		s.pass(time.Second)

@@ -256,20 +256,25 @@ func (v *View) place(t Token, state State, until time.Time) Place {
 	if t.Epoch != v.epoch || !v.ranked() && !v.Bypass() {
 		return p
 	}
-	rank, figures := v.rank(t.Number), new(struct{ rank, ahead, position uint64 })
+	rank, figures := v.rank(t.Number), new(struct { // one piece of memory
+		rank, ahead, position uint64
+		eta                   Band
+	})
 	if v.ranked() {
 		figures.rank = rank
 		p.Rank = &figures.rank
 		p.Progress = progress(v.frontier, t.Frontier, rank)
 	}
-	switch ends := until; state { // until itself stays off the heap where nobody asks for it
+	switch state {
 	case Called:
 		p.Progress = 1
 		if !until.IsZero() {
+			ends := until // itself stays off the heap where nobody asks for it
 			p.CallExpiresAt = &ends
 		}
 	case Admitted:
 		p.Progress = 1
+		ends := until
 		p.PassExpiresAt = &ends
 	case Waiting:
 		if v.quiet() && rank >= v.countedNext {
@@ -280,7 +285,7 @@ func (v *View) place(t Token, state State, until time.Time) Place {
 		}
 		figures.position = figures.ahead + 1
 		p.Ahead, p.Position = &figures.ahead, &figures.position
-		p.ETA, p.ETAReason = v.eta(figures.ahead)
+		p.ETA, p.ETAReason = v.eta(figures.ahead, &figures.eta)
 	}
 	return p
 }

@@ -2,6 +2,7 @@ package queue
 
 import (
 	"context"
+	"slices"
 	"strconv"
 	"time"
 
@@ -33,9 +34,9 @@ func (l *Line) Place(ctx context.Context, t Token) (Place, time.Duration, error)
 	return p, v.askAgain(p), nil
 }
 
-// Places tells where many places stand, in at most one round trip. All of them count
-// as seen.
-func (l *Line) Places(ctx context.Context, ts []Token) ([]Place, error) {
+// Places tells where many places stand, in at most one round trip, in the memory of into,
+// which may be nil. All of them count as seen.
+func (l *Line) Places(ctx context.Context, ts []Token, into []Place) ([]Place, error) {
 	v := l.View()
 	if v == nil {
 		return nil, &Unavailable{RetryAfter: retryAfter}
@@ -45,7 +46,7 @@ func (l *Line) Places(ctx context.Context, ts []Token) ([]Place, error) {
 		l.seen(v, t)
 	}
 	l.mu.Unlock()
-	out := make([]Place, len(ts))
+	out := slices.Grow(into[:0], len(ts))[:len(ts)]
 	var unknown []Token
 	var at []int
 	for i, t := range ts {

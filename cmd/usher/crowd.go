@@ -45,7 +45,7 @@ func crowd(hall *queue.Hall, log *slog.Logger) part {
 
 // move lets the fans who were called leave, and one new fan join where some are missing.
 func move(ctx context.Context, line *queue.Line, fans []queue.Token) ([]queue.Token, error) {
-	places, err := line.Places(ctx, fans)
+	places, err := line.Places(ctx, fans, nil)
 	if err != nil {
 		return fans, err
 	}
