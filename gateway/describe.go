@@ -70,26 +70,12 @@ type roomInput struct {
 	Room string `path:"room" maxLength:"40" doc:"the room's slug"`
 }
 
-type roomOutput struct {
-	CacheControl string `header:"Cache-Control"`
-	Body         queue.Room
-}
-
 type drawOutput struct {
 	Body queue.Draw
 }
 
 // registerPublic registers the calls that are not hot.
 func (s *Server) registerPublic() {
-	huma.Register(s.api, huma.Operation{
-		OperationID: "get-room", Method: http.MethodGet, Path: "/api/v1/rooms/{room}", Summary: "A waiting room", Tags: []string{"rooms"},
-	}, func(_ context.Context, in *roomInput) (*roomOutput, error) {
-		line, ok := s.cfg.Hall.Line(in.Room)
-		if !ok {
-			return nil, roomNotFound()
-		}
-		return &roomOutput{CacheControl: "public, max-age=1", Body: line.View().Room()}, nil
-	})
 	huma.Register(s.api, huma.Operation{
 		OperationID: "get-draw", Method: http.MethodGet, Path: "/api/v1/rooms/{room}/draw", Summary: "The record of the room's draw", Tags: []string{"rooms"},
 	}, func(_ context.Context, in *roomInput) (*drawOutput, error) {
@@ -118,6 +104,7 @@ func (s *Server) rawCalls() []rawCall {
 	place, none := reflect.TypeFor[queue.Place](), reflect.Type(nil)
 	room := func(suffix string) string { return "/api/v1/rooms/{room}" + suffix }
 	return []rawCall{
+		{"GET", room(""), "get-room", "A waiting room", map[int]reflect.Type{200: reflect.TypeFor[queue.Room]()}, []int{404, 429}, s.room(s.getRoom)},
 		{"POST", room("/places"), "join", "Join the line, or find the place one has", map[int]reflect.Type{201: reflect.TypeFor[joined](), 200: reflect.TypeFor[joined]()}, []int{403, 404, 409, 410, 413, 422, 429, 503}, s.room(s.postPlaces)},
 		{"POST", room("/check"), "wait-instead", "A turn for who cannot solve a challenge: wait until ready_at, then join with the answer", map[int]reflect.Type{200: reflect.TypeFor[turnTaken]()}, []int{404, 429, 503}, s.room(s.postCheck)},
 		{"POST", clearancePath, "clear", "Show {challenge}, the answer to a challenge that a policy asked for: a cookie that clears this browser for half an hour", map[int]reflect.Type{204: none}, []int{403, 422, 429, 503}, s.postClearance},

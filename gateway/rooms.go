@@ -200,6 +200,10 @@ func (s *Server) postPlaces(w http.ResponseWriter, r *http.Request, v *visit, li
 	writePlace(w, status, &answer.Place, answer.Token)
 }
 
+func (s *Server) getRoom(w http.ResponseWriter, _ *http.Request, _ *visit, line *queue.Line) {
+	writeBody(w, http.StatusOK, forASecond, line.Document())
+}
+
 func (s *Server) getPlace(w http.ResponseWriter, r *http.Request, v *visit, line *queue.Line, t queue.Token) {
 	p, again, err := line.Place(r.Context(), t)
 	if err != nil {
@@ -330,7 +334,7 @@ func writeJSON(w http.ResponseWriter, status int, v any) {
 	if err != nil {
 		panic(err) // our own documents hold only what JSON can
 	}
-	writeBody(w, status, body)
+	writeBody(w, status, noStore, body)
 }
 
 // placeSpace is memory to write places in.
@@ -347,21 +351,22 @@ func writePlace(w http.ResponseWriter, status int, p *queue.Place, token string)
 		document = append(append(document[:len(document)-1], `,"token":"`...), token...) // of URL-safe characters
 		document = append(document, `"}`...)
 	}
-	writeBody(w, status, document)
+	writeBody(w, status, noStore, document)
 	*space = document
 	placeSpace.Put(space)
 }
 
 // Fields that all JSON answers share.
 var (
-	jsonType = []string{"application/json"}
-	noStore  = []string{"no-store"}
+	jsonType   = []string{"application/json"}
+	forASecond = []string{"public, max-age=1"}
+	noStore    = []string{"no-store"}
 )
 
-// writeBody does not keep body.
-func writeBody(w http.ResponseWriter, status int, body []byte) {
+// writeBody does not keep body; kept is the Cache-Control.
+func writeBody(w http.ResponseWriter, status int, kept []string, body []byte) {
 	h := w.Header()
-	h["Content-Type"], h["Cache-Control"] = jsonType, noStore
+	h["Content-Type"], h["Cache-Control"] = jsonType, kept
 	if len(body) > shortBody {
 		h["Content-Length"] = []string{strconv.Itoa(len(body))}
 	}

@@ -344,3 +344,23 @@ func TestPlacesOfPhones(t *testing.T) {
 		}
 	}
 }
+
+// The public document is written once a tick and follows the settings.
+func TestTheRoomsDocumentFollows(t *testing.T) {
+	t.Parallel()
+	s := open(t)
+	fan := s.visitor()
+	line := s.set("gala", `{"title":"Gala","state":"open"}`)
+	for _, said := range []string{"Soon", "Soon <b>", strings.Repeat("<", 500)} { // which is longer in JSON
+		asked, err := json.Marshal(map[string]string{"message": said})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.set("gala", string(asked))
+		until(t, line, "the message is in force", func() bool { m := line.View().Room().Message; return m != nil && *m == said })
+		a := fan.want(200, "", "GET", "/api/v1/rooms/gala", "")
+		if room := decode[queue.Room](t, a); room.Message == nil || *room.Message != said || a.header.Get("Cache-Control") != "public, max-age=1" {
+			t.Errorf("%s with %s", a.body, a.header)
+		}
+	}
+}

@@ -42,7 +42,8 @@ type Line struct {
 	// clock is room time in milliseconds in tests; nil: Redis TIME.
 	clock func() int64
 
-	view atomic.Pointer[View]
+	view     atomic.Pointer[View]
+	document atomic.Pointer[document]
 	// until is how long after it was taken the View's settings were still in force.
 	until atomic.Pointer[inForce]
 	// leavers is the size of leaving, so that nobody else needs the lock to see that it is empty.
