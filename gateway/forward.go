@@ -80,11 +80,11 @@ func (o *hop) exchange(w http.ResponseWriter, r *http.Request) {
 // and a reader that stops cannot hold a connection.
 type steady struct {
 	http.ResponseWriter
-	control *http.ResponseController
+	control http.ResponseController
 }
 
 func steadily(w http.ResponseWriter) *steady {
-	return &steady{ResponseWriter: w, control: http.NewResponseController(w)}
+	return &steady{ResponseWriter: w, control: *http.NewResponseController(w)}
 }
 
 func (s *steady) Write(b []byte) (int, error) {

@@ -184,16 +184,22 @@ var plainly, secretly = []string{"http"}, []string{"https"}
 // other than the one that was checked. CGI and its kin read X_Usher_Room and X-Usher-Room
 // as one.
 func forgeable(name string) bool {
-	if name == "" || strings.IndexByte("XxFfCcTtPp", name[0]) < 0 {
-		return false // no other begins one of the names below
+	var space [32]byte // the start of a longer name tells enough
+	plain := space[:copy(space[:], name)]
+	for i, c := range plain {
+		switch {
+		case c >= 'A' && c <= 'Z':
+			plain[i] = c - 'A' + 'a'
+		case c == '_':
+			plain[i] = '-'
+		}
 	}
-	plain := strings.ReplaceAll(strings.ToLower(name), "_", "-")
-	for _, family := range []string{"x-usher-", "x-forwarded-", "x-original-", "x-rewrite-"} {
-		if strings.HasPrefix(plain, family) {
+	for _, family := range [...]string{"x-usher-", "x-forwarded-", "x-original-", "x-rewrite-"} {
+		if len(plain) >= len(family) && string(plain[:len(family)]) == family {
 			return true
 		}
 	}
-	switch plain {
+	switch string(plain) {
 	case "forwarded", "x-real-ip", "x-client-ip", "client-ip", "true-client-ip", "x-cluster-client-ip", "cf-connecting-ip", "fastly-client-ip", // who asks
 		"x-host", // whom
 		"proxy":  // HTTP_PROXY of a CGI program
@@ -204,26 +210,33 @@ func forgeable(name string) bool {
 
 // keepCookies leaves only the cookies that keep wants, each as it was written.
 func keepCookies(h http.Header, keep func(name string) bool) {
+	wanted := func(pair string) bool {
+		name, _, _ := strings.Cut(pair, "=")
+		return pair != "" && keep(strings.TrimSpace(name))
+	}
 	lines := h["Cookie"]
-	var kept []string
-	dropped := false
+	all := len(lines) <= 1
 	for _, line := range lines {
 		for pair := range strings.SplitSeq(line, ";") {
-			pair = strings.TrimSpace(pair)
-			name, _, _ := strings.Cut(pair, "=")
-			if pair != "" && keep(strings.TrimSpace(name)) {
+			all = all && wanted(strings.TrimSpace(pair))
+		}
+	}
+	if all {
+		return
+	}
+	var kept []string
+	for _, line := range lines {
+		for pair := range strings.SplitSeq(line, ";") {
+			if pair = strings.TrimSpace(pair); wanted(pair) {
 				kept = append(kept, pair)
-			} else {
-				dropped = true
 			}
 		}
 	}
-	switch {
-	case len(kept) == 0:
+	if len(kept) == 0 {
 		delete(h, "Cookie")
-	case dropped || len(lines) > 1:
-		h["Cookie"] = []string{strings.Join(kept, "; ")}
+		return
 	}
+	h["Cookie"] = []string{strings.Join(kept, "; ")}
 }
 
 // reducedTime is after how long at least to ask again where there is too much to do.

@@ -33,7 +33,7 @@ func appendHead(b []byte, r *http.Request, host, base string) ([]byte, error) {
 		case "Host", "Content-Length", "Transfer-Encoding", "Trailer":
 			continue
 		}
-		if !token(name) {
+		if !canonical(name) { // nor one of the four above, written otherwise
 			return b, errUnsendable
 		}
 		for _, value := range values {
@@ -63,13 +63,26 @@ var tokens = func() (is [256]bool) {
 	return is
 }()
 
-func token[T string | []byte](s T) bool {
+func token(s string) bool {
 	for i := range len(s) {
 		if !tokens[s[i]] {
 			return false
 		}
 	}
 	return len(s) > 0
+}
+
+// canonical tells whether name is a field's, in the way that http.Header has it.
+func canonical(name string) bool {
+	begins := true
+	for i := range len(name) {
+		c := name[i]
+		if !tokens[c] || begins && c >= 'a' && c <= 'z' || !begins && c >= 'A' && c <= 'Z' {
+			return false
+		}
+		begins = c == '-'
+	}
+	return name != ""
 }
 
 // visible tells that nothing in s ends a request line, or a word of it.

@@ -67,6 +67,7 @@ func FuzzAppendHead(f *testing.F) {
 	f.Add("GET / HTTP/1.1\r\nX:", "a\r\nb", "//x/../y", "", "Content-Length", "7", int64(0))
 	f.Add("PUT", "", "*", "%", "Transfer-Encoding", "chunked", int64(0))
 	f.Add("GET", "a b", "?", "#", "Host", "evil", int64(0))
+	f.Add("PUT", "a", "/", "", "transfer-EncodiNg", "chunked", int64(34))
 	f.Fuzz(func(t *testing.T, method, host, path, query, name, value string, length int64) {
 		r := &http.Request{Method: method, Host: host, URL: &url.URL{Path: path, RawQuery: query}, Header: http.Header{name: {value}, "X-Last": {"1"}}, ContentLength: length}
 		said, err := appendHead(nil, r, "server.example", "/base")
