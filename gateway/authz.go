@@ -63,7 +63,9 @@ func (s *Server) authz(w http.ResponseWriter, r *http.Request, v *visit, proxy s
 		return
 	}
 	out.site = siteOf(asked.Host, o.secure)
-	asked = withVisit(asked, o)
+	own := new(problem.Identified).With(asked.Context(), problem.RequestIDFrom(asked.Context()))
+	asked = asked.WithContext(own) // r has a visit already
+	o.keep(asked)
 	defer o.end()
 	defer o.settle(out)
 	room, refused := s.authzRoom(r, v, o, proxy)

@@ -180,7 +180,7 @@ func (s *Server) pageCheck(w http.ResponseWriter, r *http.Request, v *visit, lin
 // overPolicy is what a policy that challenges answers when it is exceeded: to a join the
 // room's challenge, which is part of joining.
 func (s *Server) overPolicy(w http.ResponseWriter, r *http.Request, v *visit, _ exceeded) *problem.Problem {
-	if v.query.Class != policy.Join {
+	if v.class != policy.Join {
 		return s.elsewhere(w, r, v)
 	}
 	line, ok := s.cfg.Hall.Line(roomOf(v.path))

@@ -44,7 +44,7 @@ func (s *Server) edge(w http.ResponseWriter, r *http.Request) {
 		keepCookies(r.Header, func(name string) bool { return !plantable(name) })
 	}
 	v.cleared = s.cleared(r, v)
-	r = withVisit(r, v)
+	v.keep(r)
 	defer v.end()
 	defer v.settle(w)
 	if proxy := authzProxy(v.path); proxy != "" {

@@ -48,39 +48,37 @@ type refusal struct {
 
 // arrive charges one request, once it is known who makes it.
 func (l *limiter) arrive(w http.ResponseWriter, r *http.Request, v *visit, now time.Time) *refusal {
-	class := v.class
-	if class == "" {
-		class = policy.ClassOf(r.Method, v.path)
-	}
-	v.query = policy.Query{
-		Class: class, Method: r.Method, Host: v.host, Path: withoutParameters(v.path), Header: r.Header,
-		Addr: v.addr, Room: v.room, Shows: policy.Nothing, Clearance: v.cleared,
-	}
-	switch {
-	case v.claims != nil:
-		v.query.Shows = policy.Pass
-	case v.place != nil:
-		v.query.Shows = policy.Place
-	}
-	v.query.Audience, v.query.ID = v.holder.room, v.holder.id
-	if l.engine.Asks() {
-		v.query.Ask = asked{l, r, v, now}
+	if v.class == "" {
+		v.class = policy.ClassOf(r.Method, v.path)
 	}
 	return l.decide(r.Context(), w, r, v, now)
 }
 
 // join charges a new place.
 func (l *limiter) join(ctx context.Context, w http.ResponseWriter, v *visit, now time.Time) *problem.Problem {
-	v.query.Class, v.query.Solved = policy.Join, v.solved
-	if refused := l.decide(ctx, w, &v.request, v, now); refused != nil {
+	v.class = policy.Join
+	if refused := l.decide(ctx, w, v.request, v, now); refused != nil {
 		return refused.problem
 	}
 	return nil
 }
 
 func (l *limiter) decide(ctx context.Context, w http.ResponseWriter, r *http.Request, v *visit, now time.Time) *refusal {
+	q := policy.Query{
+		Class: v.class, Method: r.Method, Host: v.host, Path: withoutParameters(v.path), Header: r.Header, Addr: v.addr, Room: v.room,
+		Shows: policy.Nothing, Audience: v.holder.room, ID: v.holder.id, Clearance: v.cleared, Solved: v.solved,
+	}
+	switch {
+	case v.claims != nil:
+		q.Shows = policy.Pass
+	case v.place != nil:
+		q.Shows = policy.Place
+	}
+	if l.engine.Asks() {
+		q.Ask = asked{l, r, v, now}
+	}
 	var verdict policy.Verdict
-	l.engine.Decide(ctx, &v.query, now, &verdict)
+	l.engine.Decide(ctx, &q, now, &verdict)
 	writeStates(w.Header(), v, verdict.States())
 	v.after, v.allowed = append(v.after, verdict.After...), verdict.Allowed
 	switch {

@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"context"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -37,13 +36,11 @@ type visit struct {
 	// client gets interim answers, while an origin is asked.
 	client *steady
 
-	request http.Request // that this is of, under ctx
-	ctx     visiting
+	request *http.Request      // that this is of
 	fields  [fieldsKept]string // of the answer that fieldOf keeps
 	kept    int
-	class   policy.Class     // where the path alone does not tell
+	class   policy.Class     // told first where the path alone does not tell
 	room    string           // of the path, or in front of it
-	query   policy.Query     // what policies were asked
 	after   policy.Unsettled // what is charged by the answer
 	// cleared names what the visitor got for a challenge that was solved: policies charge it
 	// in place of the prefix. solved tells that this very request shows a solved one.
@@ -53,29 +50,13 @@ type visit struct {
 	identity string // whom the invitation is for, when one was shown
 }
 
-// visiting is a context that knows its visit.
-type visiting struct {
-	context.Context
-	visit *visit
+// keep makes v what visitOf finds of r.
+func (v *visit) keep(r *http.Request) {
+	v.request = r
+	problem.Keep(r.Context(), v)
 }
 
-type visitKey struct{}
-
-func (c *visiting) Value(key any) any {
-	if _, itself := key.(visitKey); itself {
-		return c.visit
-	}
-	return c.Context.Value(key)
-}
-
-// withVisit is r as the visit's own: all of it is one piece of memory.
-func withVisit(r *http.Request, v *visit) *http.Request {
-	v.ctx = visiting{r.Context(), v}
-	v.request = *r.WithContext(&v.ctx)
-	return &v.request
-}
-
-func visitOf(r *http.Request) *visit { return r.Context().Value(visitKey{}).(*visit) }
+func visitOf(r *http.Request) *visit { return problem.Kept(r.Context()).(*visit) }
 
 // fieldsKept is for how many header fields an answer usually has room beside the request.
 const fieldsKept = 4

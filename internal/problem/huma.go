@@ -11,11 +11,13 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 )
 
-// Identified is a context that knows its request's id. It finds itself by its key, since
-// a value of its own would be one more piece of memory for each request.
+// Identified is a context that knows its request's id, and keeps one thing more that its
+// handler knows of the request. It finds itself by its key, since values of their own would
+// be more pieces of memory for each request.
 type Identified struct {
 	context.Context
-	id string
+	id   string
+	kept any
 }
 
 type identifiedKey struct{}
@@ -32,6 +34,20 @@ func (c *Identified) Value(key any) any {
 func (c *Identified) With(ctx context.Context, id string) context.Context {
 	c.Context, c.id = ctx, id
 	return c
+}
+
+// Keep has the request's context keep what its handler knows of it; see Kept. Nobody else
+// may use the context yet.
+func Keep(ctx context.Context, what any) {
+	ctx.Value(identifiedKey{}).(*Identified).kept = what
+}
+
+// Kept is what Keep was given; nil before.
+func Kept(ctx context.Context) any {
+	if c, ok := ctx.Value(identifiedKey{}).(*Identified); ok {
+		return c.kept
+	}
+	return nil
 }
 
 // RequestIDFrom returns the request's id, or "" outside a request.
