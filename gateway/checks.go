@@ -28,7 +28,7 @@ const (
 
 // isCheckCookie names the cookies that are between a browser and the edge alone.
 func isCheckCookie(name string) bool {
-	return bareCheckCookie(strings.TrimPrefix(strings.ToLower(name), strings.ToLower(hostOnly)))
+	return bareCheckCookie(bareName(name))
 }
 
 func bareCheckCookie(name string) bool {

@@ -30,8 +30,11 @@ func placeCookieName(room string, secure bool) string {
 }
 
 func isPlaceCookie(name string) bool {
-	return strings.HasPrefix(strings.TrimPrefix(strings.ToLower(name), strings.ToLower(hostOnly)), placeCookie)
+	return strings.HasPrefix(bareName(name), placeCookie)
 }
+
+// bareName is a cookie's name in lower case, with or without __Host-.
+func bareName(name string) string { return strings.TrimPrefix(strings.ToLower(name), "__host-") }
 
 // plantable tells that a cookie is one of ours without __Host-: over TLS we never set it,
 // but any sibling domain can, and so bring a visitor into its own place, session and orders.
@@ -41,7 +44,7 @@ func plantable(name string) bool {
 }
 
 func isOperatorCookie(name string) bool {
-	return strings.TrimPrefix(strings.ToLower(name), strings.ToLower(hostOnly)) == "usher-operator"
+	return bareName(name) == "usher-operator"
 }
 
 // setCookie is http.SetCookie for names and values of ours, in which there is nothing to
