@@ -1,19 +1,14 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"strconv"
 	"strings"
-	"syscall"
-	"time"
 
 	"github.com/gin-gonic/gin"
 )
@@ -106,41 +101,23 @@ func (s served) usage() (usage, error) {
 
 // startBare runs this program again as a gin server that does nothing but repeat the answer.
 func startBare(ctx context.Context, answer recorded) (bare served, stop func(), err error) {
-	self, err := os.Executable()
-	if err != nil {
-		return served{}, nil, err
-	}
 	said, err := json.Marshal(answer)
 	if err != nil {
 		return served{}, nil, err
 	}
-	cmd := exec.CommandContext(ctx, self)
-	cmd.Env = append(os.Environ(), bareMark+"=1")
-	cmd.Stdin = strings.NewReader(string(said))
-	cmd.Stderr = os.Stderr
-	out, err := cmd.StdoutPipe()
+	c, err := startChild(ctx, "bare-gin", string(said))
 	if err != nil {
 		return served{}, nil, err
 	}
-	if err := cmd.Start(); err != nil {
+	address, err := c.Hear()
+	if err != nil {
+		c.Stop()
 		return served{}, nil, err
 	}
-	stop = func() {
-		_ = cmd.Process.Signal(syscall.SIGTERM)
-		_ = cmd.Wait()
-	}
-	address, err := bufio.NewReader(out).ReadString('\n')
-	if err != nil {
-		stop()
-		return served{}, nil, fmt.Errorf("start the bare handler: %w", err)
-	}
-	return served{strings.TrimSpace(address), cmd.Process.Pid}, stop, nil
+	return served{address, c.PID()}, c.Stop, nil
 }
 
-// bareMark in the environment makes this program the bare handler.
-const bareMark = "USHER_BENCH_BARE"
-
-// serveBare repeats the answer that it reads from in to every request of its route, until SIGTERM.
+// serveBare repeats the answer that it reads first to whoever asks, until in ends.
 func serveBare(in io.Reader, out io.Writer) error {
 	var answer recorded
 	if err := json.NewDecoder(in).Decode(&answer); err != nil {
@@ -156,11 +133,5 @@ func serveBare(in io.Reader, out io.Writer) error {
 		c.Writer.WriteHeader(answer.Status)
 		_, _ = c.Writer.Write(answer.Body) // a client that left is its own affair
 	})
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return err
-	}
-	fmt.Fprintln(out, l.Addr())
-	server := http.Server{Handler: engine, ReadHeaderTimeout: 10 * time.Second}
-	return server.Serve(l)
+	return serveOn(in, out, engine)
 }

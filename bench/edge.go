@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -43,8 +44,8 @@ func (b edgeBench) proxy(ctx context.Context) ([]row, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer origin.stop()
-	target, err := origin.hear()
+	defer origin.Stop()
+	target, err := origin.Hear()
 	if err != nil {
 		return nil, err
 	}
@@ -66,14 +67,14 @@ func (b edgeBench) proxy(ctx context.Context) ([]row, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer plain.stop()
-	reverse, err := plain.hear()
+	defer plain.Stop()
+	reverse, err := plain.Hear()
 	if err != nil {
 		return nil, err
 	}
 	sides := []side{
 		sideOf(usher),
-		{"httputil.ReverseProxy, tuned", served{reverse, plain.cmd.Process.Pid}},
+		{"httputil.ReverseProxy, tuned", served{reverse, plain.PID()}},
 	}
 	var missing []row
 	for _, p := range peerProxies {
@@ -97,7 +98,7 @@ func (b edgeBench) proxy(ctx context.Context) ([]row, error) {
 	} else {
 		profiled <- nil
 	}
-	took, err := b.inTurns(ctx, sides, l)
+	took, err := b.inTurns(ctx, sides, slices.Repeat([]load{l}, len(sides)))
 	if err := errors.Join(err, <-profiled); err != nil {
 		return nil, err
 	}
@@ -124,10 +125,10 @@ func sideOf(usher *site.Site) side {
 	return side{"Usher", served{strings.TrimPrefix(g.URL, "http://"), g.PID()}}
 }
 
-// inTurns lets all sides meet the load in turns, each round begun by another, and returns what each did.
-func (b edgeBench) inTurns(ctx context.Context, sides []side, l load) ([]turns, error) {
-	for _, s := range sides { // pools and caches fill before it counts
-		if _, err := l.run(ctx, s.address, time.Second, 0); err != nil {
+// inTurns lets all sides meet their loads in turns, each round begun by another, and returns what each did.
+func (b edgeBench) inTurns(ctx context.Context, sides []side, loads []load) ([]turns, error) {
+	for i, s := range sides { // pools and caches fill before it counts
+		if _, err := loads[i].run(ctx, s.address, time.Second, 0); err != nil {
 			return nil, fmt.Errorf("%s: %w", s.name, err)
 		}
 	}
@@ -135,7 +136,7 @@ func (b edgeBench) inTurns(ctx context.Context, sides []side, l load) ([]turns, 
 	for round := range b.rounds {
 		for i := range sides {
 			n := (round + i) % len(sides)
-			if err := took[n].add(ctx, l, sides[n].served, b.round); err != nil {
+			if err := took[n].add(ctx, loads[n], sides[n].served, b.round); err != nil {
 				return nil, fmt.Errorf("%s: %w", sides[n].name, err)
 			}
 		}

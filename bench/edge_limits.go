@@ -34,7 +34,7 @@ func (b edgeBench) limits(ctx context.Context) ([]row, error) {
 	if err := usher.Operate(ctx, http.MethodPut, "rooms/"+limitRoom, map[string]any{"title": "Limits"}, nil); err != nil {
 		return nil, err
 	}
-	sides := []limiter{{side: sideOf(usher), ask: askUsher}}
+	limiters := []limiter{{side: sideOf(usher), ask: askUsher}}
 	var missing []row
 	for _, p := range b.peerLimiters(usher.RedisURL) {
 		stop, err := p.start(ctx)
@@ -43,7 +43,7 @@ func (b edgeBench) limits(ctx context.Context) ([]row, error) {
 			continue
 		}
 		defer stop()
-		sides = append(sides, p.limiter)
+		limiters = append(limiters, p.limiter)
 	}
 	var rows []row
 	for _, kind := range []struct {
@@ -53,15 +53,20 @@ func (b edgeBench) limits(ctx context.Context) ([]row, error) {
 		{"limit decisions a second, one key of which most are denied", func(uint32) uint32 { return 1 }},
 		{fmt.Sprintf("limit decisions a second, %d keys", manyKeys), func(n uint32) uint32 { return n % manyKeys }},
 	} {
-		speeds, err := b.decide(ctx, sides, kind.key)
+		var sides []side
+		var loads []load
+		for _, l := range limiters {
+			sides, loads = append(sides, l.side), append(loads, l.load(kind.key))
+		}
+		took, err := b.inTurns(ctx, sides, loads)
 		if err != nil {
 			return nil, err
 		}
 		for i, s := range sides[1:] {
-			rows = append(rows, ratioRow(kind.what+" ÷ "+s.name, speeds[0], speeds[i+1]))
+			rows = append(rows, ratioRow(kind.what+" ÷ "+s.name, took[0].perSecond, took[i+1].perSecond))
 		}
 	}
-	denied, err := b.denied(ctx, sides[0])
+	denied, err := b.denied(ctx, limiters[0])
 	return slices.Concat(rows, denied, missing), err
 }
 
@@ -96,29 +101,6 @@ func askRedisRate(out []byte, key uint32, address string) []byte {
 	return fmt.Appendf(out, "GET /?%s HTTP/1.1\r\nHost: %s\r\n\r\n", addressOf(key), address)
 }
 
-// decide lets all sides meet their load in turns, each round begun by another.
-func (b edgeBench) decide(ctx context.Context, sides []limiter, key func(n uint32) uint32) ([][]float64, error) {
-	speeds := make([][]float64, len(sides))
-	loads := make([]load, len(sides))
-	for i, s := range sides {
-		loads[i] = s.load(key)
-		if _, err := loads[i].run(ctx, s.address, time.Second, 0); err != nil {
-			return nil, fmt.Errorf("%s: %w", s.name, err)
-		}
-	}
-	for round := range b.rounds {
-		for i := range sides {
-			n := (round + i) % len(sides)
-			p, err := loads[n].run(ctx, sides[n].address, b.round, 0)
-			if err != nil {
-				return nil, fmt.Errorf("%s: %w", sides[n].name, err)
-			}
-			speeds[n] = append(speeds[n], p.perSecond())
-		}
-	}
-	return speeds, nil
-}
-
 // denied compares refusing one client with a bare gin handler that repeats the refusal.
 func (b edgeBench) denied(ctx context.Context, usher limiter) ([]row, error) {
 	one := usher.load(func(uint32) uint32 { return 2 })
@@ -134,7 +116,7 @@ func (b edgeBench) denied(ctx context.Context, usher limiter) ([]row, error) {
 		return nil, err
 	}
 	defer stop()
-	took, err := b.inTurns(ctx, []side{usher.side, {"bare gin", bare}}, one)
+	took, err := b.inTurns(ctx, []side{usher.side, {"bare gin", bare}}, []load{one, one})
 	if err != nil {
 		return nil, err
 	}

@@ -17,18 +17,12 @@ import (
 	"time"
 
 	"usher/bench/site"
+	"usher/internal/child"
 )
 
 func main() {
-	if os.Getenv(bareMark) != "" {
-		if err := serveBare(os.Stdin, os.Stdout); err != nil {
-			fmt.Fprintf(os.Stderr, "bare handler: %v\n", err)
-			os.Exit(1)
-		}
-		return
-	}
-	if kind := os.Getenv(pushMark); kind != "" {
-		if err := servePush(kind, os.Stdin, os.Stdout); err != nil {
+	if kind := child.Kind(); kind != "" {
+		if err := serveChild(kind, os.Stdin, os.Stdout); err != nil {
 			fmt.Fprintf(os.Stderr, "bench %s: %v\n", kind, err)
 			os.Exit(1)
 		}

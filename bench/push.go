@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"usher/bench/site"
+	"usher/internal/child"
 )
 
 // pushBench measures what waiting WebSockets cost.
@@ -70,16 +71,16 @@ func (b *pushBench) sockets(ctx context.Context) ([]row, error) {
 	if err := makeRoom(ctx, s, room); err != nil {
 		return nil, err
 	}
-	bare, err := startChild(ctx, "bare", likeOurs(b.idle/10, sighting{}, sighting{}))
+	bare, err := startChild(ctx, "bare-writer", likeOurs(b.idle/10, sighting{}, sighting{}))
 	if err != nil {
 		return nil, err
 	}
-	defer bare.stop()
-	bareHost, err := bare.hear()
+	defer bare.Stop()
+	bareHost, err := bare.Hear()
 	if err != nil {
 		return nil, err
 	}
-	gateway, writer := s.Gateways[0].PID(), bare.cmd.Process.Pid
+	gateway, writer := s.Gateways[0].PID(), bare.PID()
 	// What is loaded once, code and pools, is no socket's.
 	few := b.idle / 20
 	warm, err := gather(ctx, crowd{Address: hostOf(s.Gateways[0]), Room: room, Count: few}, crowd{Address: bareHost, Count: few})
@@ -121,7 +122,7 @@ func (b *pushBench) sockets(ctx context.Context) ([]row, error) {
 }
 
 // compare measures CPU a document at both writers in the same windows.
-func (b *pushBench) compare(ctx context.Context, bare *child, pids []int, ours, theirs throng) ([]row, error) {
+func (b *pushBench) compare(ctx context.Context, bare *child.Child, pids []int, ours, theirs throng) ([]row, error) {
 	var costs [2][]float64
 	var ratios []float64
 	rate := 0.0
@@ -157,7 +158,7 @@ func (b *pushBench) compare(ctx context.Context, bare *child, pids []int, ours, 
 			cost[i] = (used[i].cpu - used0[i].cpu).Seconds() / documents * 1e6
 		}
 		rate = float64(saw[0].Messages-saw0[0].Messages) / window.Seconds()
-		if err := bare.say(likeOurs(int(rate), saw0[0], saw[0])); err != nil {
+		if err := bare.Say(likeOurs(int(rate), saw0[0], saw[0])); err != nil {
 			return nil, err
 		}
 		if round == 0 {

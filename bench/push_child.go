@@ -1,92 +1,52 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"strconv"
 	"strings"
 	"time"
+
+	"usher/internal/child"
 )
 
-// pushMark in the environment makes this program one of the processes of the push parts.
-const pushMark = "USHER_BENCH_PUSH"
-
-var pushChildren = map[string]func(in io.Reader, out io.Writer) error{
+// children are what this program may be started as, beside itself.
+var children = map[string]func(in io.Reader, out io.Writer) error{
+	"bare-gin":    serveBare,
+	"bare-writer": serveBareWriter,
 	"crowd":       serveCrowd,
-	"bare":        serveBareWriter,
 	"origin":      serveOrigin,
 	"plain-proxy": servePlainProxy,
 }
 
-// servePush is the whole life of such a process. It ends with its standard input, and so with its parent.
-func servePush(kind string, in io.Reader, out io.Writer) error {
-	serve, ok := pushChildren[kind]
+// serveChild is the whole life of such a process. It ends with its standard input, and so with its parent.
+func serveChild(kind string, in io.Reader, out io.Writer) error {
+	serve, ok := children[kind]
 	if !ok {
-		return fmt.Errorf("%s=%q", pushMark, kind)
+		return fmt.Errorf("%q is nothing that can be started", kind)
 	}
 	return serve(in, out)
 }
 
-// A child is one of them, as its parent has it.
-type child struct {
-	cmd *exec.Cmd
-	in  io.WriteCloser
-	out *bufio.Reader
-}
-
 // startChild runs this program again and sends it a first line.
-func startChild(ctx context.Context, kind, first string) (*child, error) {
-	self, err := os.Executable()
+func startChild(ctx context.Context, kind, first string) (*child.Child, error) {
+	c, err := child.Start(ctx, kind)
 	if err != nil {
 		return nil, err
 	}
-	c := &child{cmd: exec.CommandContext(ctx, self)}
-	c.cmd.Env = append(os.Environ(), pushMark+"="+kind)
-	c.cmd.Stderr = os.Stderr
-	if c.in, err = c.cmd.StdinPipe(); err != nil {
-		return nil, err
-	}
-	out, err := c.cmd.StdoutPipe()
-	if err != nil {
-		return nil, err
-	}
-	c.out = bufio.NewReader(out)
-	if err := c.cmd.Start(); err != nil {
-		return nil, err
-	}
-	if err := c.say(first); err != nil {
-		c.stop()
+	if err := c.Say(first); err != nil {
+		c.Stop()
 		return nil, err
 	}
 	return c, nil
 }
 
-func (c *child) say(line string) error {
-	_, err := io.WriteString(c.in, line+"\n")
-	return err
-}
-
-func (c *child) hear() (string, error) {
-	line, err := c.out.ReadString('\n')
-	if err != nil {
-		return "", fmt.Errorf("a client process is gone: %w", err)
-	}
-	return strings.TrimSpace(line), nil
-}
-
-func (c *child) stop() {
-	_ = c.in.Close()
-	_ = c.cmd.Wait() // what it died of is on standard error
-}
-
 // A throng is several crowds, a process each.
-type throng []*child
+type throng []*child.Child
 
 // gather starts the crowds one beside the other and waits until all their sockets are open.
 func gather(ctx context.Context, crowds ...crowd) (t throng, err error) {
@@ -112,14 +72,14 @@ func gather(ctx context.Context, crowds ...crowd) (t throng, err error) {
 
 func (t throng) stop() {
 	for _, c := range t {
-		c.stop()
+		c.Stop()
 	}
 }
 
 // look tells what all of them saw together.
 func (t throng) look() (sighting, error) {
 	for _, c := range t {
-		if err := c.say("look"); err != nil {
+		if err := c.Say("look"); err != nil {
 			return sighting{}, err
 		}
 	}
@@ -128,7 +88,7 @@ func (t throng) look() (sighting, error) {
 
 func (t throng) heard() (all sighting, err error) {
 	for _, c := range t {
-		line, err := c.hear()
+		line, err := c.Hear()
 		if err != nil {
 			return all, err
 		}
