@@ -8,7 +8,7 @@
 // its path looks like: a path or host that two programs could read in two ways is
 // refused before any rule is asked (visit.go). What the edge tells an origin
 // (X-Usher-*, X-Forwarded-*) comes from the edge alone, places never reach an origin,
-// and booking verifies passes again by itself (proxy.go). A client's address is what
+// and booking verifies passes again by itself (proxy.go, forward.go). A client's address is what
 // trusted proxies say, else the connection's; a network behind one IPv6 /64 is one
 // client.
 //

@@ -38,8 +38,8 @@ type Config struct {
 	// Counts tells which requests' ends say how the origin does: all by default. Those that a
 	// stranger can make slow or fail at will must not, or strangers could slow a sale.
 	Counts func(*http.Request) bool
-	// Interim is told of answers of 1xx before the real one, at most five, while RoundTrip is
-	// under way; by default nobody is.
+	// Interim is told of answers of 1xx before the real one, while RoundTrip is under way; by
+	// default nobody is.
 	Interim func(r *http.Request, status int, header http.Header)
 }
 

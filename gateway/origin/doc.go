@@ -10,6 +10,11 @@
 // beside the requests (Config.RetryBudget), so that a sick origin is not asked twice
 // as often. Answers are bounded in header, body and silence.
 //
+// To servers of plain http, requests with no body or a small one go over connections that
+// the caller's own goroutine writes and reads (lean.go), all others through http.Transport.
+// What is read there without the standard library is only what can be read in one way
+// (head.go).
+//
 // An origin that slows down or fails is given less at once (gate.go). What is beyond
 // that is refused with ErrBusy; those who go first (Config.First) wait for a moment
 // before they are. It is also told to the queue, by Status, what share of its pace the

@@ -360,6 +360,59 @@ func TestLeanStreams(t *testing.T) {
 	}
 }
 
+// A server that drips holds nobody who has gone: neither within a header nor within a body.
+func TestACancelledRequestEndsThoughItsServerDrips(t *testing.T) {
+	t.Parallel()
+	for name, head := range map[string]string{
+		"a header":         "HTTP/1.1 200 OK\r\nX-Drips: ",
+		"a body":           "HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n",
+		"chunks":           "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nfffff\r\n",
+		"all that is left": "HTTP/1.1 200 OK\r\n\r\n",
+	} {
+		s, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		dripped, stopped := make(chan struct{}), make(chan struct{})
+		go func() {
+			defer close(stopped)
+			conn, err := s.Accept()
+			if err != nil {
+				return
+			}
+			defer conn.Close()
+			_, err = io.WriteString(conn, head)
+			for n := 0; err == nil; n++ {
+				if n == 20 {
+					close(dripped)
+				}
+				select {
+				case <-t.Context().Done():
+					return
+				case <-time.After(time.Millisecond):
+					_, err = io.WriteString(conn, "x")
+				}
+			}
+		}()
+		ctx, cancel := context.WithCancel(t.Context())
+		r, err := http.NewRequestWithContext(ctx, "GET", "http://x/", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		go func() { <-dripped; cancel() }()
+		res, err := thin(t, s.Addr().String()).RoundTrip(r)
+		if err == nil {
+			_, err = io.Copy(io.Discard, res.Body)
+			_ = res.Body.Close()
+		}
+		if !errors.Is(err, context.Canceled) {
+			t.Errorf("%s: %v", name, err)
+		}
+		<-stopped // the server is hung up on
+		_ = s.Close()
+	}
+}
+
 func TestABodyThatIsNotReadEndsItsConnection(t *testing.T) {
 	t.Parallel()
 	gone := make(chan struct{})
