@@ -96,6 +96,28 @@ func TestARoomUnderAttackAsksForProofs(t *testing.T) {
 	s.visitor().want(201, "", "POST", galaPlaces, "")
 }
 
+// Who comes from a network that the operator knows is asked for nothing, in the room and on its page; the narrowest
+// network that is listed counts.
+func TestAnAllowedNetworkIsNotChallenged(t *testing.T) {
+	t.Parallel()
+	s := open(t, func(c *Config) {
+		set := policy.Defaults()
+		set.Lists = policy.Lists{Allow: []string{"198.51.100.0/24"}, Block: []string{"198.51.100.9"}}
+		c.Policies = &set
+	})
+	s.set("gala", `{"pace_per_min":0,"challenge":"always"}`)
+	from := func(address string) *visitor {
+		v := s.visitor()
+		v.from = address
+		return v
+	}
+	from("203.0.113.7").want(403, "challenge-required", "POST", galaPlaces, "")
+	from("198.51.100.7").want(201, "", "POST", galaPlaces, "")
+	from("198.51.100.7").want(201, "", "POST", galaPlaces, `{"challenge":"whatever"}`)
+	from("198.51.100.8").want(303, "", "POST", "/rooms/gala/join", "")
+	from("198.51.100.9").want(403, "network-blocked", "POST", galaPlaces, "")
+}
+
 // A crowd behind one address that comes too fast is told to wait, and may solve instead;
 // who has solved charges the address nothing.
 func TestACrowdBehindOneAddressMaySolve(t *testing.T) {
