@@ -63,7 +63,7 @@ func (b edgeBench) limits(ctx context.Context) ([]row, error) {
 			return nil, err
 		}
 		for i, s := range sides[1:] {
-			rows = append(rows, ratioRow(kind.what+" ÷ "+s.name, took[0].perSecond, took[i+1].perSecond))
+			rows = append(rows, ratioRow(kind.what+" ÷ "+s.name, took[0].perSecond, took[i+1].perSecond), cpuRow(took[0], took[i+1]))
 		}
 	}
 	denied, err := b.denied(ctx, limiters[0])
