@@ -20,8 +20,9 @@ import (
 func (o *hop) exchange(w http.ResponseWriter, r *http.Request) {
 	v := visitOf(r)
 	r.URL.RawQuery = plainQuery(r.URL.RawQuery)
-	trailers := tells(r.Header["Te"], "trailers")
+	trailers, id := tells(r.Header["Te"], "trailers"), r.Header[problem.RequestIDHeader]
 	dropHops(r.Header)
+	r.Header[problem.RequestIDHeader] = id // whatever Connection names
 	if trailers {
 		r.Header["Te"] = []string{"trailers"} // chosen by us
 	}

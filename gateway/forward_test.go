@@ -277,6 +277,35 @@ func TestAnOriginThatAnswersTwice(t *testing.T) {
 	visitors.Wait()
 }
 
+// What a client says is between it and the edge alone goes no further, but for what the edge says itself.
+func TestRequestsArePassedOnWithoutWhatIsBetweenHops(t *testing.T) {
+	t.Parallel()
+	seen := make(chan http.Header, 1)
+	s := inFront(t, scripted(t, func(r *http.Request) string {
+		seen <- r.Header
+		return page("ok")
+	}))
+	for _, method := range ways {
+		w := s.wireFrom("127.0.0.1")
+		w.ask(method, "/", "Connection: keep-alive, X-Private, X-Request-Id, X-Forwarded-For, X-Forwarded-Host", "X-Private: 1", "Keep-Alive: timeout=5",
+			"TE: gzip, trailers", "Proxy-Authorization: Basic x", "Proxy-Connection: keep-alive", "Upgrade: h2c", "Trailer: X", "X-Plain: 1", "X-Plain: 2")
+		res, _ := w.answer()
+		if res == nil {
+			t.Fatalf("%s: no answer", method)
+		}
+		got := <-seen
+		for name, want := range map[string]string{"X-Request-Id": res.Header.Get("X-Request-Id"), "X-Forwarded-Host": "site.example", "X-Forwarded-Proto": "http", "X-Forwarded-For": "127.0.0.1", "Te": "trailers", "X-Plain": "1,2"} {
+			if strings.Join(got[name], ",") != want {
+				t.Errorf("%s: %s is %q, want %q", method, name, got[name], want)
+			}
+			delete(got, name)
+		}
+		if len(got) > 0 {
+			t.Errorf("%s: the origin sees %v as well", method, got)
+		}
+	}
+}
+
 // A query that programs read in two ways has one reading left.
 func TestQueriesThatCanBeReadInTwoWays(t *testing.T) {
 	t.Parallel()
