@@ -18,7 +18,9 @@ type model struct {
 	frontier                          int
 	places                            []*modelPlace
 	called, admitted, lapsed, left    int
-	pending                           [2]map[int]bool
+	// pending are the places seen at each gateway since its last tick, phones those that a phone
+	// ever had there.
+	pending, phones [2]map[int]bool
 }
 
 type modelPlace struct {
@@ -85,12 +87,19 @@ func (m *model) count(states ...string) (n int) {
 
 func (m *model) mark(p *modelPlace) { p.live, p.marked = true, m.slot }
 
+func (m *model) seen(gateway, i int) {
+	m.pending[gateway][i] = true
+	if m.places[i].phone {
+		m.phones[gateway][i] = true
+	}
+}
+
 // tick is advance.lua after the marks of one gateway.
 func (m *model) tick(gateway int, admit int) (made int) {
 	for i := range m.pending[gateway] {
 		if m.places[i].state != "left" && !m.places[i].taken {
 			m.mark(m.places[i])
-			if m.places[i].phone && m.phonePresence > m.presence {
+			if m.phones[gateway][i] && m.phonePresence > m.presence {
 				m.places[i].heldBy = m.phoneSlot
 			}
 		}
@@ -228,6 +237,17 @@ func (m *model) extend(i int) error {
 	}
 	p.extended = true
 	p.till += m.callTTL
+	return nil
+}
+
+// move gives the place to another device, which is no phone.
+func (m *model) move(i int) error {
+	m.turn()
+	p := m.places[i]
+	if p.state == "admitted" && p.till > m.now {
+		return ErrInShop
+	}
+	p.phone = false
 	return nil
 }
 

@@ -40,7 +40,7 @@ func TestRoomAgainstAPlainModel(t *testing.T) {
 			now: start.UnixMilli(), time: start.UnixMilli(), bucket: 60_000,
 			pace: rapid.SampledFrom([]int64{0, 20, 60, 600}).Draw(r, "pace"), capacity: rapid.Int64Range(0, 8).Draw(r, "capacity"),
 			ttl: seconds("session ttl", 3, 20, 60), callTTL: seconds("call ttl", 2, 5, 30), window: seconds("window", 0, 4, 20),
-			presence: seconds("presence", 2, 4, 20), phonePresence: seconds("phones' presence", 1, 10, 60), pending: [2]map[int]bool{{}, {}},
+			presence: seconds("presence", 2, 4, 20), phonePresence: seconds("phones' presence", 1, 10, 60), pending: [2]map[int]bool{{}, {}}, phones: [2]map[int]bool{{}, {}},
 		}
 		made := make(chan error, 1)
 		ownPhonePresence := int(m.phonePresence / 1000)
@@ -72,8 +72,8 @@ func TestRoomAgainstAPlainModel(t *testing.T) {
 			r.Fatal("no line")
 		}
 		lines := [2]*Line{first, newLine(cfg, name)}
-		m.tick(0, 0) // the room has ticked while it was made
-		var tokens []Token
+		m.tick(0, 0)              // the room has ticked while it was made
+		var tokens, taken []Token // of all places; those that another device has taken over
 		tick := func(g int) {
 			if err := lines[g].tick(ctx); err != nil {
 				r.Fatal(err)
@@ -135,11 +135,33 @@ func TestRoomAgainstAPlainModel(t *testing.T) {
 				for i, tok := range tokens {
 					if i%3 != odd {
 						lines[g].Seen(tok)
-						m.pending[g][i] = true
+						m.seen(g, i)
 					}
 				}
 				tick(g)
 				tick(1 - g)
+			},
+			"move": func(r *rapid.T) {
+				g, i := gateway(), one()
+				code, _, err := lines[g].ResumeCode(ctx, tokens[i])
+				if err != nil {
+					r.Fatal(err)
+				}
+				want := m.move(i)
+				fresh, err := lines[1-g].Resume(ctx, code)
+				if !errors.Is(err, want) {
+					r.Fatalf("move %d: %v, the model says %v", i, err, want)
+				}
+				if err == nil {
+					taken = append(taken, tokens[i])
+					tokens[i] = fresh
+				}
+				if _, err := lines[g].Resume(ctx, code); err == nil {
+					r.Fatalf("place %d was moved twice by one code", i)
+				}
+				m.turn()
+				tick(0)
+				tick(1)
 			},
 			"leave": func(r *rapid.T) {
 				g, i := gateway(), one()
@@ -167,7 +189,7 @@ func TestRoomAgainstAPlainModel(t *testing.T) {
 				if _, err := lines[g].Return(ctx, tokens[i]); err != nil {
 					r.Fatal(err)
 				}
-				m.pending[g][i] = true
+				m.seen(g, i)
 				m.look(i)
 			},
 			"extend": func(r *rapid.T) {
@@ -178,7 +200,7 @@ func TestRoomAgainstAPlainModel(t *testing.T) {
 					r.Fatalf("extend %d: %v, the model says %v", i, err, want)
 				}
 				if err == nil {
-					m.pending[g][i] = true
+					m.seen(g, i)
 				}
 			},
 			"release": func(r *rapid.T) {
@@ -243,13 +265,21 @@ func TestRoomAgainstAPlainModel(t *testing.T) {
 				if !slices.Equal(figures, want) {
 					r.Fatalf("frontier, waiting, called, sessions, totals called and admitted, missed, lapsed, left: %v, the model says %v", figures, want)
 				}
+				for i, tok := range taken {
+					p, _, err := lines[i%2].Place(ctx, tok)
+					_, claimed := lines[i%2].Claim(ctx, tok)
+					left := lines[i%2].Leave(ctx, tok)
+					if err != nil || p.State != Moved || !errors.Is(claimed, ErrMoved) || !errors.Is(left, ErrMoved) {
+						r.Fatalf("place %d is another's: %s %v, claim %v, leave %v", tok.Number, p.State, err, claimed, left)
+					}
+				}
 				for i, tok := range tokens {
 					g := i % 2
 					p, _, err := lines[g].Place(ctx, tok)
 					if err != nil {
 						r.Fatal(err)
 					}
-					m.pending[g][i] = true
+					m.seen(g, i)
 					m.look(i)
 					state, position := m.says(i)
 					got := 0

@@ -153,8 +153,8 @@ func (l *Line) putDrawInForce(ctx context.Context, v *View) error {
 }
 
 // recover gives an emptied or outdated store back what this gateway remembers: the
-// sessions that it gave, who counts no longer, and everybody whom it saw within the
-// presence time. The frontier went with the tick.
+// sessions that it gave (of those that are over, that they were given), who counts no
+// longer, and everybody whom it saw within the presence time. The frontier went with the tick.
 func (l *Line) recover(ctx context.Context, v *View) {
 	if v.drawn && !v.inForce {
 		return // the bits are by number still
@@ -163,9 +163,6 @@ func (l *Line) recover(ctx context.Context, v *View) {
 	args := []any{l.now(), v.epoch}
 	var batches [][]any
 	for id, g := range l.given {
-		if !g.till.After(v.now) {
-			continue
-		}
 		rank := uint64(maxNumber) // of another epoch: no rank here
 		if g.epoch == v.epoch {
 			rank = v.rank(g.number)

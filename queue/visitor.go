@@ -275,6 +275,8 @@ func (l *Line) Leave(ctx context.Context, t Token) error {
 		return &Unavailable{RetryAfter: retryAfter, Cause: err}
 	case word == "busy" || word == "none":
 		return &Unavailable{RetryAfter: time.Second}
+	case word == "admitted":
+		return nil
 	}
 	l.mu.Lock()
 	if len(l.leaving) < maxLeaving { // beyond it a leaver reads of it one tick later

@@ -110,8 +110,8 @@ local function call_next(n)
   local left, joined = ones(K.left, from, to), to - from
   local a, b = max(num('gap_from'), from), min(num('gap_to'), to)
   if b > a then joined = joined - (b - a) + max(ones(K.counted, a, b), ones(K.live, a, b)) end
-  local passed = joined - left - made
-  if passed > 0 then
+  local passed = max(0, joined - left - made)
+  if passed > 0 or unsure(from, to) then
     call('ZADD', K.absent, 0, batch(to, from, passed, num('clock') + num('return_window')))
     add('missed', passed)
   end

@@ -26,7 +26,6 @@ elseif p == 'bypass' then
   if name == 'missed' then b = find(K.missed, rank) end
   if (name == 'missed' or name == 'absent') and b then
     shrink(key, b)
-    add('missed', -1)
   elseif name == 'returning' then
     put_bit(K.returning, rank, 0)
     add('returning', -1)

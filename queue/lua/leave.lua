@@ -1,6 +1,6 @@
 -- A visitor leaves the queue. One who was admitted keeps the session.
 -- ARGV: time, epoch, rank (in the lobby: number), session id, space as in mark.lua.
--- Returns 'ok', or 'none', 'epoch', 'busy' (the draw is being made: ask again).
+-- Returns 'ok', 'admitted', or 'none', 'epoch', 'busy' (the draw is being made: ask again).
 if not load() then return 'none' end
 if s.epoch ~= ARGV[2] then return 'epoch' end
 local space = 'rank'
@@ -27,7 +27,6 @@ elseif name == 'called' then
   answered(rank)
 elseif b then
   shrink(K[name], b)
-  add('missed', -1)
 end
 save()
-return 'ok'
+return name == 'admitted' and name or 'ok'

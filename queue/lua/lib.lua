@@ -234,9 +234,16 @@ local function find(key, rank)
   return nil
 end
 
+-- unsure tells that a loss made it unknown which of ranks [a, b) were given.
+local function unsure(a, b) return max(num('gap_from'), a) < min(num('gap_to'), b) end
+
+-- shrink takes one who missed out of a batch. A batch that may hold more than are known stays.
 local function shrink(key, b)
   call('ZREM', key, b.text)
-  if b.n > 1 then call('ZADD', key, 0, batch(b.last, b.first, b.n - 1, b.till)) end
+  if b.n > 1 or key == K.absent and unsure(b.first, b.last) then
+    call('ZADD', key, 0, batch(b.last, b.first, max(0, b.n - 1), b.till))
+  end
+  if b.n > 0 then add('missed', -1) end
 end
 
 -- expire ends what is over on the room's clock, so much at a time that it stays short.
@@ -371,7 +378,6 @@ end
 -- come_back puts a missed place among the returning.
 local function come_back(rank, name, b)
   shrink(K[name], b)
-  add('missed', -1)
   add('returning', 1)
   put_bit(K.returning, rank, 1)
   put_bit(K.once, rank, 1)
