@@ -2,6 +2,7 @@ package queue
 
 import (
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -219,13 +220,18 @@ func (h *Hall) Reset(ctx context.Context, room string, by Actor) (Live, error) {
 	if !ok {
 		return Live{}, errNoSuchRoom()
 	}
-	epoch := uuid.Must(uuid.NewV7()).String()
-	answer, err := resetScript.Run(ctx, l.rdb, l.keys, l.now(), l.View().epoch, epoch, Commitment(l.ring.DrawSecret(room, epoch)),
+	before := l.View().epoch
+	epoch := epochAfter(before)
+	answer, err := resetScript.Run(ctx, l.rdb, l.keys, l.now(), before, epoch, Commitment(l.ring.DrawSecret(room, epoch)),
 		uuid.Must(uuid.NewV7()).String(), by.Name, by.ID, by.RequestID).StringSlice()
 	if err != nil {
 		return Live{}, &Unavailable{RetryAfter: retryAfter, Cause: err}
 	}
-	if answer[0] != "ok" {
+	switch answer[0] {
+	case "ok":
+	case "none":
+		return Live{}, &Unavailable{RetryAfter: retryAfter, Cause: errNoRoom}
+	default:
 		return Live{}, errBusy()
 	}
 	if err := l.tick(ctx); err != nil {
@@ -233,6 +239,17 @@ func (h *Hall) Reset(ctx context.Context, room string, by Actor) (Live, error) {
 	}
 	l.awaitCeiling(ctx)
 	return l.View().Live(), nil
+}
+
+// epochAfter names the next epoch. A later one is greater, also where the clock of the
+// gateway that began the one before is ahead of ours.
+func epochAfter(before string) string {
+	const millisecond = 1 << 16 // in the first half of a UUIDv7
+	next := uuid.Must(uuid.NewV7())
+	if last, err := uuid.Parse(before); err == nil && next.String() <= before {
+		binary.BigEndian.PutUint64(next[:8], binary.BigEndian.Uint64(last[:8])+millisecond)
+	}
+	return next.String()
 }
 
 // Figures are a room's at one moment of its history.

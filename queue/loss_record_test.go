@@ -149,3 +149,56 @@ func TestTwoPrimariesGiveDifferentNumbers(t *testing.T) {
 		}
 	})
 }
+
+// reset begins the next epoch at the first gateway.
+func (s *stage) reset(r *Recorder) {
+	s.t.Helper()
+	s.recording(r, func() error {
+		_, err := s.halls[0].Reset(context.Background(), "r", Actor{Name: "Ada"})
+		return err
+	})
+}
+
+// TestResetInTheQuietTimeForgetsNoSession: sessions outlast the epoch, and so must the time
+// in which gateways tell of those that a loss made unknown.
+func TestResetInTheQuietTimeForgetsNoSession(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, 2)
+	db, _ := devtest.Postgres(t)
+	r := s.newRecorder(db)
+	s.configure(r, Patch{PacePerMin: opt(600), Capacity: opt(2), PresenceTTL: opt(8), SessionTTL: opt(600)})
+	shop := s.join(1, 2)
+	s.pass(time.Second, shop...)
+	for _, f := range shop { // and no checkpoint knows of them
+		if _, err := s.line(1).Claim(context.Background(), f); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.lose()
+	record(t, r)
+	s.reset(r)
+	s.pass(20*time.Second, s.join(0, 2)...)
+	s.expect("sessions and open calls", []uint64{s.live().Sessions, s.live().Called}, []uint64{2, 0})
+}
+
+// TestResetTwiceKeepsSessionsOnRecord: the figures of the two epochs are the same.
+func TestResetTwiceKeepsSessionsOnRecord(t *testing.T) { onEachRecord(t, resetTwiceKeepsSessions) }
+
+func resetTwiceKeepsSessions(t *testing.T, recorder func(*stage) *Recorder) {
+	s := newStage(t, 1)
+	r := recorder(s)
+	ctx := context.Background()
+	s.configure(r, Patch{PacePerMin: opt(600), SessionTTL: opt(600)})
+	fan := s.join(0, 1)[0]
+	s.pass(time.Second, fan)
+	if _, err := s.line(0).Claim(ctx, fan); err != nil {
+		t.Fatal(err)
+	}
+	s.reset(r)
+	s.reset(r)
+	kept, err := r.record.reserve(ctx, "r", "another")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.expect("sessions on record", []any{kept.Epoch, kept.figure("sessions")}, []any{s.live().Epoch, int64(1)})
+}

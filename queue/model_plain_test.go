@@ -16,7 +16,7 @@ type model struct {
 	ttl, callTTL, window, presence    int64
 	paused, bypass, soldOut           bool
 	frontier                          int
-	places                            []*modelPlace
+	places, past                      []*modelPlace // of this epoch, and of those before
 	called, admitted, lapsed, left    int
 	// pending are the places seen at each gateway since its last tick, phones those that a phone
 	// ever had there.
@@ -70,10 +70,41 @@ func (m *model) expire() {
 			p.state = "lapsed"
 			m.lapsed++
 		}
+	}
+	for _, p := range slices.Concat(m.past, m.places) {
 		if p.state == "admitted" && p.till <= m.now {
 			p.state = "lapsed" // its session is over; no figure counts it
 		}
 	}
+}
+
+// reset begins the next epoch: of the one before only sessions go on, and the clock.
+func (m *model) reset() {
+	m.turn()
+	for _, p := range m.places {
+		if p.state != "admitted" {
+			p.state = "lapsed"
+		}
+	}
+	m.past, m.places = append(m.past, m.places...), nil
+	m.ptime, m.slot, m.slotEnds, m.phoneSlot, m.phoneEnds = 0, 0, 0, 0, 0
+	m.bucket, m.credit, m.frontier, m.soldOut = 60_000, 0, 0, false
+	m.called, m.admitted, m.lapsed, m.left = 0, 0, 0, 0
+	for g := range m.pending {
+		clear(m.pending[g])
+		clear(m.phones[g])
+	}
+}
+
+// sessions counts those in the shop, whatever epoch let them in.
+func (m *model) sessions() int {
+	n := m.count("admitted")
+	for _, p := range m.past {
+		if p.state == "admitted" {
+			n++
+		}
+	}
+	return n
 }
 
 func (m *model) count(states ...string) (n int) {
@@ -123,7 +154,7 @@ func (m *model) tick(gateway int, admit int) (made int) {
 	if !m.open() && !(m.stopped() && admit > 0) {
 		return 0
 	}
-	room := int(m.capacity) - m.count("admitted", "called")
+	room := int(m.capacity) - m.sessions() - m.count("called")
 	paced := 0
 	if m.open() && m.pace > 0 {
 		paced = max(0, min(int(m.bucket/60_000), room))

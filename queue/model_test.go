@@ -42,38 +42,43 @@ func TestRoomAgainstAPlainModel(t *testing.T) {
 			ttl: seconds("session ttl", 3, 20, 60), callTTL: seconds("call ttl", 2, 5, 30), window: seconds("window", 0, 4, 20),
 			presence: seconds("presence", 2, 4, 20), phonePresence: seconds("phones' presence", 1, 10, 60), pending: [2]map[int]bool{{}, {}}, phones: [2]map[int]bool{{}, {}},
 		}
-		made := make(chan error, 1)
+		// durable lets do wait for the ceiling of a new epoch.
+		durable := func(do func() error) {
+			done := make(chan error, 1)
+			go func() { done <- do() }()
+			for {
+				select {
+				case err := <-done:
+					if err != nil {
+						r.Fatal(err)
+					}
+					return
+				case <-time.After(time.Millisecond):
+					epoch, _ := rdb.HGet(ctx, keyOf(name, "state"), "epoch").Result()
+					if err := durableScript.Run(ctx, rdb, keysOf(name), "0", epoch, 1<<20, "").Err(); err != nil {
+						r.Fatal(err)
+					}
+				}
+			}
+		}
 		ownPhonePresence := int(m.phonePresence / 1000)
 		m.phonePresence = max(m.phonePresence, m.presence)
-		go func() {
+		durable(func() error {
 			_, _, err := hall.Configure(ctx, name, Patch{
 				PhonePresenceTTL: opt(ownPhonePresence),
 				PacePerMin:       opt(int(m.pace)), Capacity: opt(int(m.capacity)), SessionTTL: opt(int(m.ttl / 1000)), CallTTL: opt(int(m.callTTL / 1000)),
 				ReturnWindow: opt(int(m.window / 1000)), PresenceTTL: opt(int(m.presence / 1000)),
 			}, Actor{})
-			made <- err
-		}()
-		for waiting := true; waiting; {
-			select {
-			case err := <-made:
-				if err != nil {
-					r.Fatal(err)
-				}
-				waiting = false
-			case <-time.After(time.Millisecond):
-				epoch, _ := rdb.HGet(ctx, keyOf(name, "state"), "epoch").Result()
-				if err := durableScript.Run(ctx, rdb, keysOf(name), "0", epoch, 1<<20, "").Err(); err != nil {
-					r.Fatal(err)
-				}
-			}
-		}
+			return err
+		})
 		first, ok := hall.Line(name)
 		if !ok {
 			r.Fatal("no line")
 		}
 		lines := [2]*Line{first, newLine(cfg, name)}
-		m.tick(0, 0)              // the room has ticked while it was made
-		var tokens, taken []Token // of all places; those that another device has taken over
+		m.tick(0, 0) // the room has ticked while it was made
+		// Of all places, of those that another device has taken over, and of all in m.past.
+		var tokens, taken, over []Token
 		tick := func(g int) {
 			if err := lines[g].tick(ctx); err != nil {
 				r.Fatal(err)
@@ -89,6 +94,30 @@ func TestRoomAgainstAPlainModel(t *testing.T) {
 			}
 			return rapid.IntRange(0, len(tokens)-1).Draw(r, "place")
 		}
+		join := func(g int) {
+			tok, err := lines[g].Join(ctx)
+			if err != nil {
+				r.Fatal(err)
+			}
+			if tok.Number != uint64(len(tokens)) {
+				r.Fatalf("number %d after %d places", tok.Number, len(tokens))
+			}
+			m.turn()
+			tok.Phone = rapid.Bool().Draw(r, "phone")
+			p := &modelPlace{state: "waiting", counted: true, phone: tok.Phone, heldBy: -9}
+			m.mark(p)
+			m.places = append(m.places, p)
+			tokens = append(tokens, tok)
+		}
+		// ended tells that a gateway gives nothing for a place of an epoch before.
+		ended := func(g int, tok Token) {
+			_, claimed := lines[g].Claim(ctx, tok)
+			_, extended := lines[g].Extend(ctx, tok)
+			left := lines[g].Leave(ctx, tok)
+			if !errors.Is(claimed, ErrLapsed) || !errors.Is(extended, ErrLapsed) || left != nil {
+				r.Fatalf("place %d of an epoch before: claim %v, extend %v, leave %v", tok.Number, claimed, extended, left)
+			}
+		}
 		configure := func(p Patch, change func()) {
 			m.turn()
 			change()
@@ -102,23 +131,14 @@ func TestRoomAgainstAPlainModel(t *testing.T) {
 			"join": func(r *rapid.T) {
 				g := gateway()
 				for range rapid.IntRange(1, 6).Draw(r, "joins") {
-					tok, err := lines[g].Join(ctx)
 					if m.soldOut && !m.bypass {
-						if !errors.Is(err, ErrClosed) {
+						if _, err := lines[g].Join(ctx); !errors.Is(err, ErrClosed) {
 							r.Fatalf("join a room that is sold out: %v", err)
 						}
 						m.turn()
 						continue
 					}
-					if err != nil {
-						r.Fatal(err)
-					}
-					m.turn()
-					tok.Phone = rapid.Bool().Draw(r, "phone")
-					p := &modelPlace{state: "waiting", counted: true, phone: tok.Phone, heldBy: -9}
-					m.mark(p)
-					m.places = append(m.places, p)
-					tokens = append(tokens, tok)
+					join(g)
 				}
 			},
 			"pass": func(r *rapid.T) {
@@ -204,13 +224,51 @@ func TestRoomAgainstAPlainModel(t *testing.T) {
 				}
 			},
 			"release": func(r *rapid.T) {
-				i := one()
-				if err := lines[gateway()].Release(ctx, ring.SessionID(name, tokens[i].Epoch, tokens[i].Number)); err != nil {
+				all, places := slices.Concat(over, tokens), slices.Concat(m.past, m.places)
+				if len(all) == 0 {
+					r.Skip("nobody yet")
+				}
+				i := rapid.IntRange(0, len(all)-1).Draw(r, "session")
+				if err := lines[gateway()].Release(ctx, ring.SessionID(name, all[i].Epoch, all[i].Number)); err != nil {
 					r.Fatal(err)
 				}
-				if m.places[i].state == "admitted" {
-					m.places[i].state = "lapsed"
+				if places[i].state == "admitted" {
+					places[i].state = "lapsed"
 				}
+			},
+			"reset": func(r *rapid.T) {
+				if len(tokens) < 4 {
+					r.Skip("nothing to end")
+				}
+				before := first.View().epoch
+				code, _, err := lines[1].ResumeCode(ctx, tokens[0])
+				if err != nil {
+					r.Fatal(err)
+				}
+				durable(func() error {
+					_, err := hall.Reset(ctx, name, Actor{})
+					return err
+				})
+				m.reset()
+				m.tick(0, 0)
+				if epoch := first.View().epoch; epoch <= before {
+					r.Fatalf("epoch %s follows %s", epoch, before)
+				}
+				// The other gateway has not heard of it yet.
+				for _, tok := range tokens {
+					ended(1, tok)
+				}
+				if _, err := lines[1].Resume(ctx, code); !errors.Is(err, ErrLapsed) {
+					r.Fatalf("a code of an epoch before: %v", err)
+				}
+				for _, tok := range taken {
+					ended(0, tok)
+				}
+				over, tokens, taken = append(over, tokens...), nil, nil
+				if rapid.Bool().Draw(r, "it hears by a join") {
+					join(1)
+				}
+				tick(1)
 			},
 			"pace": func(r *rapid.T) {
 				pace := rapid.SampledFrom([]int64{0, 30, 120, 3000}).Draw(r, "pace")
@@ -256,7 +314,7 @@ func TestRoomAgainstAPlainModel(t *testing.T) {
 				tick(1)
 				v := lines[1].View()
 				figures := []int{int(v.frontier), int(v.waiting), int(v.called), int(v.sessions), int(v.calledTotal), int(v.admittedTotal), int(v.missed), int(v.lapsedTotal), int(v.leftTotal)}
-				want := []int{m.frontier, 0, m.count("called"), m.count("admitted"), m.called, m.admitted, m.count("missed", "absent"), m.lapsed, m.left}
+				want := []int{m.frontier, 0, m.count("called"), m.sessions(), m.called, m.admitted, m.count("missed", "absent"), m.lapsed, m.left}
 				for i, p := range m.places {
 					if p.state == "returning" || i >= m.frontier && p.state == "waiting" {
 						want[1]++
@@ -264,6 +322,14 @@ func TestRoomAgainstAPlainModel(t *testing.T) {
 				}
 				if !slices.Equal(figures, want) {
 					r.Fatalf("frontier, waiting, called, sessions, totals called and admitted, missed, lapsed, left: %v, the model says %v", figures, want)
+				}
+				for i, tok := range over {
+					p, _, err := lines[i%2].Place(ctx, tok)
+					back, err2 := lines[i%2].Return(ctx, tok)
+					if err := errors.Join(err, err2); err != nil || p.State != Lapsed || p.Rank != nil || back.State != Lapsed {
+						r.Fatalf("place %d of an epoch before: %s with rank %v, %s after a return, %v", tok.Number, p.State, p.Rank, back.State, err)
+					}
+					ended(i%2, tok)
 				}
 				for i, tok := range taken {
 					p, _, err := lines[i%2].Place(ctx, tok)

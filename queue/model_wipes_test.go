@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -25,8 +26,10 @@ type sale struct {
 	halls    [2]*Hall
 	lines    [2]*Line
 	record   *Recorder
+	epoch    string
 	fans     []*told
-	given    int64 // greatest number
+	over     []*told // of epochs before
+	given    int64   // greatest number
 	frontier uint64
 	presence time.Duration
 	looks    int
@@ -55,7 +58,9 @@ const (
 // TestRoomKeepsItsPromisesThroughWipes tells random stories of two gateways and a Redis that
 // is emptied now and then, and holds what was said against what is said: no number twice,
 // no position or progress or frontier that goes back, no rank changed, nobody's place or
-// session lost, no place admitted twice, the capacity kept. In the end all get in.
+// session lost, no place admitted twice, the capacity kept. An operator may reset the room at
+// any moment: then these places are over, for good, and only sessions go on. In the end all
+// get in.
 func TestRoomKeepsItsPromisesThroughWipes(t *testing.T) {
 	t.Parallel()
 	rdb, ring := devtest.Redis(t), keyring.Generate(start)
@@ -89,7 +94,13 @@ func TestRoomKeepsItsPromisesThroughWipes(t *testing.T) {
 			"record": func(*rapid.T) { s.write() },
 			"wipe": func(r *rapid.T) {
 				wiped = true
-				s.wipe(gateway(), rapid.IntRange(0, 2).Draw(r, "ticks before the record"))
+				s.wipe(gateway(), rapid.IntRange(0, 2).Draw(r, "ticks before the record"), rapid.IntRange(0, 3).Draw(r, "reset") == 3)
+			},
+			"reset": func(r *rapid.T) {
+				if len(s.fans) < 3 {
+					r.Skip("nothing to end")
+				}
+				s.reset(gateway())
 			},
 			"claim": func(r *rapid.T) { s.claim(gateway(), fan()) },
 			"leave": func(r *rapid.T) {
@@ -138,24 +149,15 @@ func newSale(t *testing.T, r *rapid.T, rdb redis.UniversalClient, ring *keyring.
 		}
 	}
 	s.presence = time.Duration(rapid.SampledFrom([]int{4, 8}).Draw(r, "presence")) * time.Second
-	made := make(chan error, 1)
-	go func() { // a new room waits for its ceiling
+	err = s.recording(func() error {
 		_, _, err := s.halls[0].Configure(s.ctx, "r", Patch{
 			PacePerMin: opt(rapid.SampledFrom([]int{60, 240, 600}).Draw(r, "pace")), Capacity: opt(rapid.IntRange(2, 8).Draw(r, "capacity")),
 			PresenceTTL: opt(int(s.presence / time.Second)), SessionTTL: opt(10), CallTTL: opt(3600), ReturnWindow: opt(3600),
 		}, Actor{})
-		made <- err
-	}()
-	for waiting := true; waiting; {
-		select {
-		case err := <-made:
-			if err != nil {
-				r.Fatal(err)
-			}
-			waiting = false
-		case <-time.After(time.Millisecond):
-			s.write()
-		}
+		return err
+	})
+	if err != nil {
+		r.Fatal(err)
 	}
 	s.write()
 	for i, h := range s.halls {
@@ -163,6 +165,7 @@ func newSale(t *testing.T, r *rapid.T, rdb redis.UniversalClient, ring *keyring.
 			r.Fatal(err)
 		}
 		s.lines[i], _ = h.Line("r")
+		s.epoch = s.lines[i].View().epoch
 		s.tick(i)
 	}
 	return s
@@ -172,6 +175,20 @@ func newSale(t *testing.T, r *rapid.T, rdb redis.UniversalClient, ring *keyring.
 func (s *sale) unless(err error) {
 	if again := (*Unavailable)(nil); err != nil && !errors.As(err, &again) {
 		s.Fatal(err)
+	}
+}
+
+// recording does what waits for the record, as a new epoch for its ceiling.
+func (s *sale) recording(do func() error) error {
+	done := make(chan error, 1)
+	go func() { done <- do() }()
+	for {
+		select {
+		case err := <-done:
+			return err
+		case <-time.After(time.Millisecond):
+			s.write()
+		}
 	}
 }
 
@@ -195,6 +212,9 @@ func (s *sale) tick(gateway int) {
 		return
 	}
 	v := l.View()
+	if v.epoch != s.epoch {
+		s.Fatalf("epoch %s has become %s", s.epoch, v.epoch)
+	}
 	if v.frontier < s.frontier {
 		s.Fatalf("the frontier fell from %d to %d", s.frontier, v.frontier)
 	}
@@ -215,8 +235,9 @@ func (s *sale) pass(d time.Duration) {
 	}
 }
 
-// wipe empties Redis. Gateways may tick before the Recorder finds out.
-func (s *sale) wipe(first, ticks int) {
+// wipe empties Redis. Gateways may tick, and an operator reset the room, before the Recorder
+// finds out, and again before the gateways have told what they remember.
+func (s *sale) wipe(first, ticks int, reset bool) {
 	s.clock.Add(1)
 	if err := s.rdb.FlushAll(s.ctx).Err(); err != nil {
 		s.Fatal(err)
@@ -224,7 +245,15 @@ func (s *sale) wipe(first, ticks int) {
 	for i := range ticks {
 		s.tick((first + i) % 2)
 	}
+	if again := (*Unavailable)(nil); reset {
+		if _, err := s.halls[first].Reset(s.ctx, "r", Actor{}); !errors.As(err, &again) {
+			s.Fatalf("reset of a room that the store has lost: %v", err)
+		}
+	}
 	s.write() // brings the room back,
+	if reset {
+		s.reset(first)
+	}
 	s.write() // and who was admitted or has moved
 	for i := range s.halls {
 		if err := s.halls[(first+i)%2].look(s.ctx); err != nil {
@@ -232,6 +261,26 @@ func (s *sale) wipe(first, ticks int) {
 		}
 		s.tick((first + i) % 2)
 	}
+}
+
+// reset begins the next epoch. The other gateway gives nothing for places of the last one,
+// though it has not heard of it yet.
+func (s *sale) reset(gateway int) {
+	err := s.recording(func() error {
+		_, err := s.halls[gateway].Reset(s.ctx, "r", Actor{})
+		return err
+	})
+	if err != nil {
+		s.Fatal(err)
+	}
+	s.epoch, s.frontier, s.given = s.lines[gateway].View().epoch, 0, -1
+	s.over, s.fans = append(s.over, s.fans...), nil
+	for _, f := range s.over {
+		if _, err := s.lines[1-gateway].Claim(s.ctx, f.token); !errors.Is(err, ErrLapsed) {
+			s.Fatalf("place %d of an epoch before: claim %v", f.token.Number, err)
+		}
+	}
+	s.tick(1 - gateway)
 }
 
 func (s *sale) join(gateway int, steady bool) {
@@ -333,9 +382,16 @@ func (s *sale) look(f *told) {
 // judge holds what is true of all fans together.
 func (s *sale) judge() {
 	inside, capacity := 0, s.lines[0].View().settings.Capacity
-	for _, f := range s.fans {
+	for _, f := range slices.Concat(s.fans, s.over) {
 		if s.inside(f) {
 			inside++
+		}
+	}
+	for i, f := range s.over {
+		p, _, err := s.lines[i%2].Place(s.ctx, f.token)
+		_, claimed := s.lines[i%2].Claim(s.ctx, f.token)
+		if err != nil || p.State != Lapsed || !errors.Is(claimed, ErrLapsed) {
+			s.Fatalf("place %d of an epoch before is %s, %v; claim %v", f.token.Number, p.State, err, claimed)
 		}
 	}
 	if inside > capacity {

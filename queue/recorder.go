@@ -200,6 +200,9 @@ func (r *Recorder) room(ctx context.Context, name string, known *recorded) error
 		*known = recorded{}
 		return r.restore(ctx, name, lineage)
 	}
+	if known.epoch != state["epoch"] {
+		*known = recorded{} // the same figures are news again
+	}
 	if known.epoch != state["epoch"] || known.revision != state["rev"] {
 		// The settings may be newer than the revision read: the next step writes those again.
 		if err := r.settings(ctx, name, state, settingsCmd.Val()); err != nil {

@@ -47,11 +47,17 @@ func record(t *testing.T, r *Recorder) {
 // configure changes the room while a Recorder that is stepped by hand looks on.
 func (s *stage) configure(r *Recorder, p Patch) {
 	s.t.Helper()
-	done := make(chan error, 1)
-	go func() {
+	s.recording(r, func() error {
 		_, _, err := s.halls[0].Configure(context.Background(), "r", p, Actor{ID: "k1", Name: "Ada", RequestID: "q"})
-		done <- err
-	}()
+		return err
+	})
+}
+
+// recording does what waits for the Recorder.
+func (s *stage) recording(r *Recorder, do func() error) {
+	s.t.Helper()
+	done := make(chan error, 1)
+	go func() { done <- do() }()
 	for {
 		select {
 		case err := <-done:

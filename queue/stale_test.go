@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
+
 	"usher/internal/problem"
 )
 
@@ -84,5 +86,20 @@ func TestNoDrawAfterRanksWereShown(t *testing.T) {
 	}
 	if _, _, err := s.halls[0].Configure(ctx, "r", Patch{Method: opt(Random)}, Actor{Name: "Ada"}); err != nil {
 		t.Errorf("after a reset: %v", err)
+	}
+}
+
+// TestEpochsGrowWhateverTheClocksSay: a gateway whose clock is ahead began the epoch before.
+// Were the next one not greater, the record would refuse it, and old places would seem new.
+func TestEpochsGrowWhateverTheClocksSay(t *testing.T) {
+	t.Parallel()
+	ahead := uuid.Must(uuid.NewV7())
+	ahead[1]++ // by some years
+	for range 3 {
+		next, err := uuid.Parse(epochAfter(ahead.String()))
+		if err != nil || next.Version() != 7 || next.String() <= ahead.String() {
+			t.Fatalf("epoch %s follows %s, %v", next, ahead, err)
+		}
+		ahead = next
 	}
 }
