@@ -22,7 +22,7 @@ import (
 
 func main() {
 	if kind := child.Kind(); kind != "" {
-		if err := serveChild(kind, os.Stdin, os.Stdout); err != nil {
+		if err := children.Serve(kind); err != nil {
 			fmt.Fprintf(os.Stderr, "bench %s: %v\n", kind, err)
 			os.Exit(1)
 		}

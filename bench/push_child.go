@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"strconv"
 	"strings"
@@ -15,21 +14,12 @@ import (
 )
 
 // children are what this program may be started as, beside itself.
-var children = map[string]func(in io.Reader, out io.Writer) error{
+var children = child.Kinds{
 	"bare-gin":    serveBare,
 	"bare-writer": serveBareWriter,
 	"crowd":       serveCrowd,
 	"origin":      serveOrigin,
 	"plain-proxy": servePlainProxy,
-}
-
-// serveChild is the whole life of such a process. It ends with its standard input, and so with its parent.
-func serveChild(kind string, in io.Reader, out io.Writer) error {
-	serve, ok := children[kind]
-	if !ok {
-		return fmt.Errorf("%q is nothing that can be started", kind)
-	}
-	return serve(in, out)
 }
 
 // startChild runs this program again and sends it a first line.

@@ -2,10 +2,7 @@ package gateway
 
 import (
 	"bufio"
-	"context"
 	"fmt"
-	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -15,6 +12,7 @@ import (
 	"testing"
 
 	"usher/gateway/origin"
+	"usher/gateway/origin/origintest"
 )
 
 // ways are a request that the gateway carries itself, and one that it leaves to the standard
@@ -36,45 +34,12 @@ func inFront(t *testing.T, address string, changes ...func(*origin.Config)) *sit
 	return s
 }
 
-// scripted is an origin that answers each request by the bytes that script gives; "" hangs up.
+// scripted is an origin that answers each request by the bytes that script gives.
 func scripted(t *testing.T, script func(r *http.Request) string) (address string) {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var open sync.WaitGroup
-	ctx, cancel := context.WithCancel(context.Background())
-	open.Go(func() {
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			context.AfterFunc(ctx, func() { conn.Close() })
-			open.Go(func() {
-				defer conn.Close()
-				in := bufio.NewReader(conn)
-				for {
-					r, err := http.ReadRequest(in)
-					if err != nil {
-						return
-					}
-					_, _ = io.Copy(io.Discard, r.Body)
-					answer := script(r)
-					if _, err := io.WriteString(conn, answer); err != nil || answer == "" || strings.HasSuffix(answer, hangUp) {
-						return
-					}
-				}
-			})
-		}
-	})
-	t.Cleanup(func() { cancel(); l.Close(); open.Wait() })
-	return l.Addr().String()
+	address, _ = origintest.Scripted(t, script)
+	return address
 }
-
-// hangUp ends answers after which scripted closes the connection.
-const hangUp = " bye"
 
 func page(body string) string {
 	return fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
@@ -97,8 +62,8 @@ func TestAnswersArePassedOnAsTheyAre(t *testing.T) {
 		"/chunked":      "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n1;x=y\r\n!\r\n0\r\n\r\n",
 		"/trailers":     "HTTP/1.1 200 OK\r\nTrailer: X-Sum\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX-Sum: 7\r\n\r\n",
 		"/unannounced":  "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX-Sum: 7\r\n\r\n",
-		"/until-close":  "HTTP/1.1 200 OK\r\n\r\nall of it" + hangUp,
-		"/http-1.0":     "HTTP/1.0 200 OK\r\n\r\nold" + hangUp,
+		"/until-close":  "HTTP/1.1 200 OK\r\n\r\nall of it" + origintest.HangUp,
+		"/http-1.0":     "HTTP/1.0 200 OK\r\n\r\nold" + origintest.HangUp,
 		"/no-content":   "HTTP/1.1 204 No Content\r\n\r\n",
 		"/not-modified": "HTTP/1.1 304 Not Modified\r\nEtag: \"x\"\r\n\r\n",
 		"/teapot":       "HTTP/1.1 418 Short and stout\r\nContent-Length: 0\r\n\r\n",

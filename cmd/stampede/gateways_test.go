@@ -68,7 +68,7 @@ var buildFolder string
 
 func TestMain(m *testing.M) {
 	if kind := child.Kind(); kind != "" { // a rehearsal's
-		if err := serveChild(kind, os.Stdin, os.Stdout); err != nil {
+		if err := children.Serve(kind); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}

@@ -84,7 +84,7 @@ func (o *options) faults() error {
 
 func main() {
 	if kind := child.Kind(); kind != "" {
-		if err := serveChild(kind, os.Stdin, os.Stdout); err != nil {
+		if err := children.Serve(kind); err != nil {
 			fmt.Fprintf(os.Stderr, "%s: %v\n", kind, err)
 			os.Exit(1)
 		}

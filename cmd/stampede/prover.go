@@ -12,18 +12,9 @@ import (
 )
 
 // children are what this program may be started as.
-var children = map[string]func(in io.Reader, out io.Writer) error{
+var children = child.Kinds{
 	"prover": prove,
 	"flood":  flood,
-}
-
-// serveChild is the whole life of such a process.
-func serveChild(kind string, in io.Reader, out io.Writer) error {
-	serve, ok := children[kind]
-	if !ok {
-		return fmt.Errorf("%q is nothing that can be started", kind)
-	}
-	return serve(in, out)
 }
 
 // provers compute proofs in processes of their own, behind everything else that this machine has to do: who answers

@@ -13,51 +13,11 @@ import (
 	"net/textproto"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
-)
 
-// scripted is a server that answers each request by the bytes that script gives for its
-// path; "" closes the connection.
-func scripted(t *testing.T, script func(path string) string) (address string, connections *atomic.Int64) {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	connections = &atomic.Int64{}
-	var open sync.WaitGroup
-	ctx, cancel := context.WithCancel(context.Background())
-	open.Go(func() {
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			connections.Add(1)
-			context.AfterFunc(ctx, func() { conn.Close() })
-			open.Go(func() {
-				defer conn.Close()
-				in := bufio.NewReader(conn)
-				for {
-					r, err := http.ReadRequest(in)
-					if err != nil {
-						return
-					}
-					_, _ = io.Copy(io.Discard, r.Body)
-					answer := script(r.URL.Path)
-					_, err = io.WriteString(conn, strings.TrimSuffix(answer, "<close>"))
-					if err != nil || answer == "" || strings.HasSuffix(answer, "<close>") {
-						return
-					}
-				}
-			})
-		}
-	})
-	t.Cleanup(func() { cancel(); l.Close(); open.Wait() })
-	return l.Addr().String(), connections
-}
+	"usher/gateway/origin/origintest"
+)
 
 func thin(t *testing.T, address string) *lean {
 	t.Helper()
@@ -148,7 +108,7 @@ var odd = map[string]string{
 // TestLeanReadsAsTheStandardLibrary: whatever a server answers, clients see the same of it.
 func TestLeanReadsAsTheStandardLibrary(t *testing.T) {
 	t.Parallel()
-	address, _ := scripted(t, func(path string) string { return odd[strings.TrimPrefix(path, "/")] })
+	address, _ := origintest.Scripted(t, func(r *http.Request) string { return odd[strings.TrimPrefix(r.URL.Path, "/")] })
 	for name := range odd {
 		t.Run(name, func(t *testing.T) {
 			for _, method := range []string{"GET", "HEAD", "OPTIONS"} {
@@ -174,7 +134,7 @@ func TestConnectionsAreKeptWhereTheAnswerEnds(t *testing.T) {
 		"plain": true, "empty": true, "no-content": true, "not-modified": true, "chunked": true, "trailers": true, "interim": true, "same-length-twice": true,
 		"until-close": false, "http-1.0": false, "close": false, "short": false, "bad-chunk": false, "two-lengths": false,
 	} {
-		address, connections := scripted(t, func(path string) string { return odd[strings.TrimPrefix(path, "/")] })
+		address, connections := origintest.Scripted(t, func(r *http.Request) string { return odd[strings.TrimPrefix(r.URL.Path, "/")] })
 		l := thin(t, address)
 		outcome(t, l, "GET", address, "/"+name)
 		if kept != (len(l.idle) == 1) {
@@ -192,8 +152,8 @@ func TestNothingUnaskedIsTakenForAnAnswer(t *testing.T) {
 	t.Parallel()
 	const forged = "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nforged"
 	late := make(chan struct{})
-	address, _ := scripted(t, func(path string) string {
-		switch path {
+	address, _ := origintest.Scripted(t, func(r *http.Request) string {
+		switch r.URL.Path {
 		case "/with":
 			return odd["plain"] + forged
 		case "/chunks":
@@ -256,7 +216,7 @@ func TestNothingUnaskedIsTakenForAnAnswer(t *testing.T) {
 
 func TestAKeptConnectionThatIsClosedIsReplaced(t *testing.T) {
 	t.Parallel()
-	address, connections := scripted(t, func(string) string { return odd["plain"] + "<close>" }) // without a word of it
+	address, connections := origintest.Scripted(t, func(*http.Request) string { return odd["plain"] + "<close>" }) // without a word of it
 	l := thin(t, address)
 	for i := range 20 {
 		if got := outcome(t, l, "GET", address, "/"); !strings.Contains(got, `"ok"`) {

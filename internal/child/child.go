@@ -17,6 +17,18 @@ const mark = "USHER_CHILD"
 // Kind is what this process was started as; "" for one that is nobody's child. main asks first of all.
 func Kind() string { return os.Getenv(mark) }
 
+// Kinds are what a program may be started as, beside itself.
+type Kinds map[string]func(in io.Reader, out io.Writer) error
+
+// Serve is the whole life of a child.
+func (k Kinds) Serve(kind string) error {
+	serve, ok := k[kind]
+	if !ok {
+		return fmt.Errorf("%q is nothing that can be started", kind)
+	}
+	return serve(os.Stdin, os.Stdout)
+}
+
 // A Child is such a process, as its parent has it. One goroutine at a time may Say or Hear; Close is for any.
 type Child struct {
 	cmd *exec.Cmd
