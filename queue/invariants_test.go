@@ -189,7 +189,7 @@ func TestInvariant5CapacityAndPace(t *testing.T) {
 			}
 			before = max(before, m.called)
 		}
-		if step == 69 {
+		if step == 70 { // what was called before had the old capacity
 			seen = seen[:0]
 			admitted = 0
 		}
