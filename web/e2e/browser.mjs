@@ -12,9 +12,13 @@ export const phone = { viewport: { width: 360, height: 740 }, deviceScaleFactor:
 
 const known = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome", "/Applications/Chromium.app/Contents/MacOS/Chromium"];
 
+/** What is awaited may take this long, ms, on a machine that does other things too. */
+const patience = 90_000;
+
 export async function startBrowser() {
   await mkdir(pictures, { recursive: true });
   return chromium.launch({
+    timeout: patience,
     executablePath: process.env.CHROMIUM || known.find((path) => existsSync(path)),
     args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"],
   });
@@ -23,6 +27,7 @@ export async function startBrowser() {
 /** Opens a page whose script errors and refused resources are collected: a healthy page has none. */
 export async function openPage(context) {
   const page = await context.newPage();
+  page.setDefaultTimeout(patience);
   const faults = [];
   page.on("pageerror", (error) => faults.push(String(error.stack ?? error)));
   page.on("console", (message) => {

@@ -4,8 +4,8 @@ import { test } from "node:test";
 import { accessibilityFaults, desktop, openPage, phone, picture } from "./browser.mjs";
 import { browser, check, signIn, site } from "./opening.mjs";
 
-test("a fan waits, is called, chooses two seats, pays and has two tickets, while an operator changes the pace", { timeout: 180_000 }, async () => {
-  await site.operate("PUT", "rooms/arena", { pace_per_min: 6, capacity: 1000 });
+test("a fan waits, is called, chooses two seats, pays and has two tickets, while an operator changes the pace", { timeout: 240_000 }, async () => {
+  await site.operate("PUT", "rooms/arena", { pace_per_min: 6, capacity: 1000, presence_ttl_s: 600 });
   await site.crowd("arena", 40);
 
   const context = await browser.newContext(desktop);
@@ -53,7 +53,7 @@ test("a fan waits, is called, chooses two seats, pays and has two tickets, while
   await console_.getByRole("button", { name: "Set the pace" }).click();
   await console_.getByText("The pace is 300 a minute.").waitFor();
 
-  await page.waitForURL(/\/events\/arena\/performances\//, { timeout: 60_000 });
+  await page.waitForURL(/\/events\/arena\/performances\//);
   await picture(console_, "console-desktop");
   assert.ok(new Set(positions).size >= 3, `positions seen by WebSocket: ${positions}`);
   for (let i = 1; i < positions.length; i++) assert.ok(positions[i] <= positions[i - 1], `the position rose: ${positions}`);
@@ -79,7 +79,7 @@ test("a fan waits, is called, chooses two seats, pays and has two tickets, while
   await page.getByRole("button", { name: /pay|approve/i }).first().click();
   await page.waitForURL(/\/orders\/arena\//);
   assert.equal(new URL(page.url()).origin, known);
-  await page.locator(".tickets img").nth(1).waitFor({ timeout: 30_000 });
+  await page.locator(".tickets img").nth(1).waitFor();
   const drawn = await page.locator(".tickets img").evaluateAll((images) => Promise.all(images.map(async (image) => (await image.decode(), image.naturalWidth))));
   assert.equal(drawn.length, 2);
   assert.ok(drawn.every((width) => width > 0), `QR codes drawn: ${drawn}`);
@@ -100,7 +100,7 @@ test("a fan waits, is called, chooses two seats, pays and has two tickets, while
   await Promise.all([context.close(), desk.close(), pocket.close()]);
 });
 
-test("every page fits a phone and has no accessibility fault", { timeout: 120_000 }, async () => {
+test("every page fits a phone and has no accessibility fault", { timeout: 240_000 }, async () => {
   await site.operate("PUT", "rooms/theatre", { pace_per_min: 600, capacity: 1000 });
   const context = await browser.newContext(phone);
   const { page, faults } = await openPage(context);
@@ -143,7 +143,7 @@ test("every page fits a phone and has no accessibility fault", { timeout: 120_00
   await context.close();
 });
 
-test("what another fan takes is said at once, and at the till something else is offered", { timeout: 120_000 }, async () => {
+test("what another fan takes is said at once, and at the till something else is offered", { timeout: 240_000 }, async () => {
   await site.operate("PUT", "rooms/theatre", { pace_per_min: 600, capacity: 1000 });
   const { performances } = await site.ask("GET", "/api/v1/events/theatre");
   const { seats } = await site.ask("GET", `/api/v1/events/theatre/performances/${performances[1].id}/plan`);
@@ -187,8 +187,8 @@ test("what another fan takes is said at once, and at the till something else is 
   await context.close();
 });
 
-test("a lost connection comes back, and without any socket the page asks", { timeout: 60_000 }, async () => {
-  await site.operate("PUT", "rooms/club", { state: "auto", pace_per_min: 6, capacity: 1000 });
+test("a lost connection comes back, and without any socket the page asks", { timeout: 240_000 }, async () => {
+  await site.operate("PUT", "rooms/club", { state: "auto", pace_per_min: 6, capacity: 1000, presence_ttl_s: 600 });
   await site.crowd("club", 8);
   const context = await browser.newContext(desktop);
   const { page, faults } = await openPage(context);
@@ -209,7 +209,7 @@ test("a lost connection comes back, and without any socket the page asks", { tim
   });
   await page.goto(site.base + "/rooms/club?return_to=/events/club");
   await page.waitForFunction(() => document.getElementById("link").textContent === "Live");
-  const position = () => page.locator("#position").innerText().then(Number);
+  const position = () => page.locator("#position", { hasText: /^\d+$/ }).innerText().then(Number);
   const before = await position();
   assert.ok(before > 0);
   await second;
@@ -217,15 +217,15 @@ test("a lost connection comes back, and without any socket the page asks", { tim
   blocked = true;
   await page.reload();
   await page.getByText("Reconnecting. Your place is safe.").waitFor();
-  const asked = await page.waitForResponse((answer) => answer.url().endsWith("/rooms/club/place") && answer.ok(), { timeout: 20_000 });
+  const asked = await page.waitForResponse((answer) => answer.url().endsWith("/rooms/club/place") && answer.ok());
   assert.ok((await asked.json()).position <= before);
   assert.ok((await position()) <= before);
   assert.deepEqual(faults, []);
   await context.close();
 });
 
-test("without JavaScript a visitor joins, waits by refreshing, and enters", { timeout: 120_000 }, async () => {
-  await site.operate("PUT", "rooms/club", { state: "auto", pace_per_min: 6, capacity: 1000 });
+test("without JavaScript a visitor joins, waits by refreshing, and enters", { timeout: 240_000 }, async () => {
+  await site.operate("PUT", "rooms/club", { state: "auto", pace_per_min: 6, capacity: 1000, presence_ttl_s: 600 });
   await site.crowd("club", 5);
   const context = await browser.newContext({ ...phone, javaScriptEnabled: false });
   const { page, faults } = await openPage(context);
@@ -235,7 +235,7 @@ test("without JavaScript a visitor joins, waits by refreshing, and enters", { ti
   assert.match(await page.locator("#position").innerText(), /^\d+$/);
   await picture(page, "waiting-without-script-phone");
   await site.operate("PUT", "rooms/club", { pace_per_min: 600 });
-  await page.getByRole("button", { name: "Enter" }).waitFor({ timeout: 60_000 });
+  await page.getByRole("button", { name: "Enter" }).waitFor();
   await picture(page, "called-without-script-phone");
   await page.getByRole("button", { name: "Enter" }).click();
   await page.waitForURL(site.base + "/events/club");

@@ -9,12 +9,12 @@ export let browser;
 
 before(async () => {
   [site, browser] = await Promise.all([startSite(), startBrowser()]);
-}, { timeout: 120_000 });
+}, { timeout: 240_000 });
 
 after(async () => {
   await browser?.close();
   await site?.stop();
-}, { timeout: 30_000 });
+}, { timeout: 120_000 });
 
 /** Takes the picture of a page that must fit its window and have no accessibility fault. */
 export async function check(page, name) {

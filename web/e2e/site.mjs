@@ -43,15 +43,19 @@ export async function startSite() {
     }),
   ]);
 
+  /** Asks the site, again after the time it names while it is busy. */
   const ask = async (method, path, body, headers = {}) => {
-    const answer = await fetch(base + path, {
-      method,
-      headers: { ...(body === undefined ? {} : { "content-type": "application/json" }), ...headers },
-      body: body === undefined ? undefined : JSON.stringify(body),
-    });
-    const text = await answer.text();
-    if (!answer.ok) throw new Error(`${method} ${path}: ${answer.status} ${text}`);
-    return text ? JSON.parse(text) : undefined;
+    for (;;) {
+      const answer = await fetch(base + path, {
+        method,
+        headers: { ...(body === undefined ? {} : { "content-type": "application/json" }), ...headers },
+        body: body === undefined ? undefined : JSON.stringify(body),
+      });
+      const text = await answer.text();
+      if (answer.ok) return text ? JSON.parse(text) : undefined;
+      if (answer.status !== 429 && answer.status !== 503) throw new Error(`${method} ${path}: ${answer.status} ${text}`);
+      await setTimeout(Number(answer.headers.get("retry-after") ?? 1) * 1000);
+    }
   };
   return {
     base,
