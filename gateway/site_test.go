@@ -123,7 +123,7 @@ func (s *site) start(changes ...func(*Config)) {
 	}
 	keepRunning(s.t, s.server.Run)
 	front := httptest.NewUnstartedServer(s.server.Handler())
-	front.Listener = s.server.Guard(front.Listener)
+	front.Listener, front.Config.ConnContext = s.server.Guard(front.Listener), ConnContext
 	front.Start()
 	s.t.Cleanup(front.Close)
 	s.t.Cleanup(func() {

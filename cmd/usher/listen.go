@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"time"
 
+	"usher/gateway"
 	"usher/internal/telemetry"
 )
 
@@ -32,6 +33,7 @@ func listen(ctx context.Context, address string) (net.Listener, error) {
 func serving(l net.Listener, h http.Handler, log *slog.Logger, drain func(context.Context), wait patience) part {
 	srv := &http.Server{
 		Handler:           h,
+		ConnContext:       gateway.ConnContext,
 		ReadHeaderTimeout: 10 * time.Second,
 		ReadTimeout:       time.Minute,
 		WriteTimeout:      time.Minute, // streams and WebSockets set their own
