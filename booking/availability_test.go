@@ -34,7 +34,7 @@ func (f *fan) watch(t testing.TB) *viewer {
 // next takes one message: a snapshot, or the very next version.
 func (v *viewer) next() {
 	v.t.Helper()
-	if err := v.conn.SetReadDeadline(time.Now().Add(20 * time.Second)); err != nil {
+	if err := v.conn.SetReadDeadline(time.Now().Add(2 * time.Minute)); err != nil {
 		v.t.Fatal(err)
 	}
 	_, text, err := v.conn.ReadMessage()

@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/redis/go-redis/v9"
 
+	"usher/internal/deadline"
 	"usher/internal/operator"
 )
 
@@ -38,7 +39,7 @@ func (s *Server) publish(ctx context.Context) error {
 }
 
 func (s *Server) publishOnce(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	ctx, cancel := deadline.In(ctx, 5*time.Second)
 	defer cancel()
 	if err := publishRooms(ctx, s.db, s.rdb); err != nil {
 		return err

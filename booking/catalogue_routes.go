@@ -17,6 +17,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/maypok86/otter/v2"
 
+	"usher/internal/deadline"
 	"usher/internal/problem"
 )
 
@@ -285,7 +286,7 @@ func openCursor(cursor string) (at, slug string, err error) {
 
 // detached lets a read that others wait for too outlive the request that began it.
 func detached(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	return deadline.In(context.WithoutCancel(ctx), 10*time.Second)
 }
 
 func (s *Server) getEvent(ctx context.Context, in *struct {

@@ -163,7 +163,7 @@ func TestRefundNeedsOneConnection(t *testing.T) {
 	sh.play(o, "approve")
 	db, _ := sh.pool(1)
 	s, _ := sh.serveOver(db, sh.rdb)
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	e, err := s.event(ctx, shopEvent)
 	if err != nil {

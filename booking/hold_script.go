@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"usher/internal/deadline"
 	"usher/internal/redisx"
 )
 
@@ -72,7 +73,7 @@ func (s *Server) script(ctx context.Context, l *Layout, script *redisx.Script, a
 }
 
 func (s *Server) scriptOnce(ctx context.Context, event, performance uuid.UUID, units int, script *redisx.Script, args ...any) (string, []any, error) {
-	ctx, cancel := context.WithTimeout(ctx, redisTime)
+	ctx, cancel := deadline.In(ctx, redisTime)
 	defer cancel()
 	argv := append([]any{eventPrefix(event), units}, args...)
 	reply, err := script.Run(ctx, s.rdb, seatKeys(event, performance), argv...).Slice()

@@ -16,6 +16,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
+	"usher/internal/deadline"
 	"usher/internal/pass"
 	"usher/internal/problem"
 	"usher/internal/telemetry"
@@ -239,7 +240,7 @@ func (s *Server) replay(ctx context.Context, event uuid.UUID, session, key strin
 
 // letGo lets the next request with the key resume at once.
 func (s *Server) letGo(ctx context.Context, o orderRecord, key string) {
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	ctx, cancel := deadline.In(ctx, 2*time.Second)
 	defer cancel()
 	_, err := s.db.Exec(ctx, `
 		UPDATE idempotency SET busy_until = $4 WHERE event_id = $1 AND session = $2 AND key = $3 AND answer IS NULL`,

@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/redis/go-redis/v9"
 
+	"usher/internal/deadline"
 	"usher/internal/postgres"
 	"usher/internal/telemetry"
 )
@@ -295,7 +296,7 @@ func (s *Server) announce(ctx context.Context, done settled) {
 		return
 	}
 	telemetry.Orders.WithLabelValues(done.state).Inc()
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), redisTime)
+	ctx, cancel := deadline.In(context.WithoutCancel(ctx), redisTime)
 	defer cancel()
 	if done.freed {
 		s.settle(ctx, done.order, unitFree)

@@ -374,7 +374,7 @@ func (sh *shop) whole() {
 // eventually asks until it is so.
 func eventually(t testing.TB, what string, so func() bool) {
 	t.Helper()
-	again, never := time.NewTicker(10*time.Millisecond), time.After(20*time.Second)
+	again, never := time.NewTicker(10*time.Millisecond), time.After(2*time.Minute)
 	defer again.Stop()
 	for !so() {
 		select {

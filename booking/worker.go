@@ -14,6 +14,7 @@ import (
 	"github.com/riverqueue/river/riverdriver/riverpgxv5"
 	"golang.org/x/sync/errgroup"
 
+	"usher/internal/deadline"
 	"usher/internal/keyring"
 	"usher/internal/operator"
 )
@@ -118,7 +119,7 @@ func runJobs(ctx context.Context, client *river.Client[pgx.Tx]) error {
 	if client.Stop(soft) == nil {
 		return nil
 	}
-	hard, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
+	hard, cancel := deadline.In(context.WithoutCancel(ctx), 2*time.Second)
 	defer cancel()
 	if err := client.StopAndCancel(hard); err != nil {
 		return fmt.Errorf("stop jobs: %w", err)

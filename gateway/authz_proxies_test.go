@@ -3,7 +3,6 @@ package gateway
 import (
 	"bytes"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -11,13 +10,14 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"gopkg.in/yaml.v3"
+
+	"usher/internal/devstack/devtest"
 )
 
 // The files of deploy/ are what these tests run, with the addresses of the test in the
@@ -56,7 +56,7 @@ func wallOff(t *testing.T, file string, start func(t *testing.T, config, port st
 		t.Fatal(err)
 	}
 	for try := 0; ; try++ { // somebody else may have taken the port in between
-		port := freePort(t)
+		port := devtest.Port(t)
 		text := strings.NewReplacer("usher:8080", g.url.Host, "site:3000", strings.TrimPrefix(plain.URL, "http://"),
 			"listen 80;", "listen 127.0.0.1:"+port+";", "www.example.org {", "http://:"+port+" {\n\tbind 127.0.0.1").Replace(string(config))
 		if g.proxy = serving(t, start(t, text, port), port); g.proxy != nil {
@@ -66,21 +66,6 @@ func wallOff(t *testing.T, file string, start func(t *testing.T, config, port st
 			t.Fatal("the proxy does not start")
 		}
 	}
-}
-
-// freePort picks one that the kernel gives to nobody who does not ask for it by number:
-// what answers there is the proxy, and no other test's server.
-func freePort(t *testing.T) string {
-	t.Helper()
-	for range 100 {
-		port := strconv.Itoa(20_000 + rand.IntN(12_000))
-		if l, err := net.Listen("tcp", "127.0.0.1:"+port); err == nil {
-			l.Close()
-			return port
-		}
-	}
-	t.Fatal("no port is free")
-	return ""
 }
 
 // serving starts the proxy and waits until it answers; nil when it ended instead.

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"strconv"
 	"time"
+
+	"usher/internal/deadline"
 )
 
 // inForce says that an epoch and a revision of the settings were in force at a moment of
@@ -71,7 +73,7 @@ func (l *Line) keepUp(ctx context.Context, epoch, revision string, at time.Time)
 }
 
 func (l *Line) askInForce(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, callTime)
+	ctx, cancel := deadline.In(ctx, callTime)
 	defer cancel()
 	state, err := l.rdb.HMGet(ctx, keyOf(l.room, "state"), "epoch", "rev", "time").Result()
 	if err != nil {

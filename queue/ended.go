@@ -10,6 +10,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"usher/internal/deadline"
 	"usher/internal/redisx"
 )
 
@@ -54,7 +55,7 @@ func endSession(ctx context.Context, rdb redis.UniversalClient, session string, 
 // gateway within a second.
 func (h *Hall) End(ctx context.Context, session string, expires time.Time) error {
 	h.ended.add(session, expires.UnixMilli())
-	ctx, cancel := context.WithTimeout(ctx, callTime)
+	ctx, cancel := deadline.In(ctx, callTime)
 	defer cancel()
 	if err := endSession(ctx, h.cfg.Redis, session, expires, 0); err != nil {
 		return &Unavailable{RetryAfter: retryAfter, Cause: err}

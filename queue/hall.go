@@ -15,6 +15,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"golang.org/x/sync/errgroup"
 
+	"usher/internal/deadline"
 	"usher/internal/keyring"
 )
 
@@ -128,7 +129,7 @@ func (h *Hall) Run(ctx context.Context) error {
 // look finds new rooms and reads which event has which room.
 func (h *Hall) look(ctx context.Context) error {
 	defer h.protect()
-	ctx, cancel := context.WithTimeout(ctx, callTime)
+	ctx, cancel := deadline.In(ctx, callTime)
 	defer cancel()
 	var named *redis.StringSliceCmd
 	var rooms *redis.MapStringStringCmd

@@ -10,6 +10,8 @@ import (
 
 	"github.com/golang-jwt/jwt/v5"
 	"github.com/redis/go-redis/v9"
+
+	"usher/internal/deadline"
 )
 
 // Why a room of invited visitors has no place to give.
@@ -77,7 +79,7 @@ func (l *Line) JoinInvited(ctx context.Context, identity string) (t Token, fresh
 	}
 	sum := sha256.Sum256([]byte(identity))
 	field := v.epoch + ":" + hex.EncodeToString(sum[:16])
-	asking, cancel := context.WithTimeout(ctx, callTime)
+	asking, cancel := deadline.In(ctx, callTime)
 	defer cancel()
 	found, err := l.rdb.HGet(asking, keyOf(l.room, "invited"), field).Result()
 	if err != nil && !errors.Is(err, redis.Nil) {

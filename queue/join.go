@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"usher/internal/deadline"
 	"usher/internal/telemetry"
 )
 
@@ -90,7 +91,7 @@ func (l *Line) serveJoins(ctx context.Context) {
 
 // joinAll takes numbers for all calls in one script call.
 func (l *Line) joinAll(ctx context.Context, calls []*join) {
-	ctx, cancel := context.WithTimeout(ctx, callTime)
+	ctx, cancel := deadline.In(ctx, callTime)
 	defer cancel()
 	refuse := func(calls []*join, err error) {
 		for _, c := range calls {

@@ -46,7 +46,7 @@ func newServer(t *testing.T, cfg devstack.RedisConfig) *server {
 
 func (s *server) start() {
 	s.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
 	r, err := devstack.StartRedis(ctx, s.cfg)
 	if err != nil {
@@ -124,7 +124,7 @@ func must[T any](v T, err error) T {
 // replicated starts a set of servers that ends with the test.
 func replicated(t *testing.T, start func(context.Context, string) (*devstack.RedisSet, error)) *devstack.RedisSet {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
 	set, err := start(ctx, t.TempDir())
 	if err != nil {
@@ -148,7 +148,7 @@ func TestLossOfAClusterNode(t *testing.T) {
 }
 
 func failover(t *testing.T, set *devstack.RedisSet, what string) {
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
 	primary, err := set.Owner(ctx, keyOf("r", "state"))
 	if err != nil {
@@ -179,9 +179,16 @@ func failover(t *testing.T, set *devstack.RedisSet, what string) {
 		t.Fatal("nothing was written that could be lost")
 	}
 	away := d.cut(func() {
+		// Longer than the replicas are cut off already, divided by ten.
+		if err := set.FailAfter(ctx, 3*time.Second); err != nil {
+			t.Fatal(err)
+		}
 		primary.Kill()
 		each("CONFIG", "SET", "masterauth", "")
 	})
+	if err := set.FailAfter(ctx, time.Minute); err != nil {
+		t.Fatal(err)
+	}
 	d.finish(fmt.Sprintf("%s killed with its newest writes, others took over in %s", what, away.Round(time.Millisecond)))
 }
 
@@ -292,6 +299,7 @@ func TestLossOfTheNetwork(t *testing.T) {
 	s := newServer(t, devstack.RedisConfig{TCP: true})
 	w := newWire(t, fmt.Sprintf("127.0.0.1:%d", s.Config.Port))
 	url := strings.Replace(s.TCPURL, fmt.Sprint(s.Config.Port), fmt.Sprint(w.listener.Addr().(*net.TCPAddr).Port), 1)
+	url += "?read_timeout=10s&max_retries=-1" // of a wire that hangs
 	d := newDrill(t, func() redis.UniversalClient { return client(t, url) }, drillPatch(), 2000)
 	d.sell(4 * time.Second)
 	d.cut(func() {

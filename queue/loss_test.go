@@ -72,7 +72,7 @@ func newDrill(t *testing.T, connect func() redis.UniversalClient, p Patch, n int
 // client connects to url, and to nothing else while the test runs.
 func client(t *testing.T, url string) redis.UniversalClient {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	rdb, err := redisx.Open(ctx, url)
 	if err != nil {
@@ -272,12 +272,12 @@ func (d *drill) cut(lose func()) time.Duration {
 	if err := coming.Wait(); err != nil {
 		d.t.Fatal(err)
 	}
-	deadline := time.Now().Add(2 * time.Minute)
+	deadline := time.Now().Add(5 * time.Minute)
 	back := func(what string, try func(context.Context) error) {
 		retry := time.NewTicker(20 * time.Millisecond)
 		defer retry.Stop()
 		for {
-			ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 			err := try(ctx)
 			cancel()
 			if err == nil {

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"usher/internal/deadline"
 	"usher/internal/keyring"
 )
 
@@ -84,7 +85,7 @@ func (l *Line) Resume(ctx context.Context, code string) (Token, error) {
 	if err != nil {
 		return Token{}, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, callTime)
+	ctx, cancel := deadline.In(ctx, callTime)
 	defer cancel()
 	word, err := moveScript.Run(ctx, l.rdb, l.keys, l.now(), t.Epoch, t.Number, t.Generation,
 		l.ring.SessionID(l.room, t.Epoch, t.Number), maxMoves).Text()

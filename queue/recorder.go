@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/redis/go-redis/v9"
 
+	"usher/internal/deadline"
 	"usher/internal/keyring"
 	"usher/internal/operator"
 )
@@ -107,7 +108,7 @@ func (r *Recorder) Run(ctx context.Context) error {
 
 // step looks at every room once. One room's failure does not keep the others.
 func (r *Recorder) step(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	ctx, cancel := deadline.In(ctx, 10*time.Second)
 	defer cancel()
 	names, err := r.cfg.Redis.SMembers(ctx, roomsKey).Result()
 	if err != nil {

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"usher/internal/deadline"
 )
 
 // take runs the advance script and reads the bits in the same transaction, so that they
@@ -25,7 +27,7 @@ func (l *Line) take(ctx context.Context, before *View, a admission) (*View, int,
 
 // round is one round trip of take. right tells that the bits fit the state.
 func (l *Line) round(ctx context.Context, before *View, at reading, a admission) (v *View, right bool, made int, err error) {
-	ctx, cancel := context.WithTimeout(ctx, callTime)
+	ctx, cancel := deadline.In(ctx, callTime)
 	defer cancel()
 	var revision, seenEpoch string
 	var seenFrontier, seenNext uint64
@@ -123,7 +125,7 @@ func (l *Line) fillRanks(v *View) {
 
 // putDrawInForce merges the lobby's bits into the ranks. The record is durable.
 func (l *Line) putDrawInForce(ctx context.Context, v *View) error {
-	ctx, cancel := context.WithTimeout(ctx, callTime)
+	ctx, cancel := deadline.In(ctx, callTime)
 	defer cancel()
 	ranked := map[string][]byte{}
 	for i, name := range []string{"lobby:counted", "lobby:live", "lobby:left", "lobby:phones"} {
@@ -179,7 +181,7 @@ func (l *Line) recover(ctx context.Context, v *View) {
 	batches = append(batches, args)
 	l.marks.again()
 	l.mu.Unlock()
-	ctx, cancel := context.WithTimeout(ctx, callTime)
+	ctx, cancel := deadline.In(ctx, callTime)
 	defer cancel()
 	if first, gone := v.uncounted(); len(gone) > 0 {
 		if err := uncountScript.Run(ctx, l.rdb, l.keys, l.now(), v.epoch, v.base, first, gone).Err(); err != nil {

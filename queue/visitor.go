@@ -8,6 +8,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"usher/internal/deadline"
 	"usher/internal/telemetry"
 )
 
@@ -99,7 +100,7 @@ func (l *Line) fromView(v *View, t Token) (Place, bool) {
 
 // lookUp asks the store about places that the frontier has passed.
 func (l *Line) lookUp(ctx context.Context, v *View, ts []Token) ([]Place, error) {
-	ctx, cancel := context.WithTimeout(ctx, callTime)
+	ctx, cancel := deadline.In(ctx, callTime)
 	defer cancel()
 	var chunks [][]any
 	for i := 0; i < len(ts); i += placesAtOnce {
@@ -188,7 +189,7 @@ func (l *Line) Claim(ctx context.Context, t Token) (Session, error) {
 	case !v.ranked() && !v.Bypass():
 		return Session{}, ErrNotCalled
 	}
-	ctx, cancel := context.WithTimeout(ctx, callTime)
+	ctx, cancel := deadline.In(ctx, callTime)
 	defer cancel()
 	id := l.ring.SessionID(l.room, t.Epoch, t.Number)
 	answer, err := claimScript.Run(ctx, l.rdb, l.keys, l.now(), t.Epoch, v.rank(t.Number), id, t.Number, t.Generation).Slice()
@@ -246,7 +247,7 @@ func (l *Line) Release(ctx context.Context, session string) error {
 		l.given[session] = g
 	}
 	l.mu.Unlock()
-	ctx, cancel := context.WithTimeout(ctx, callTime)
+	ctx, cancel := deadline.In(ctx, callTime)
 	defer cancel()
 	if err := releaseScript.Run(ctx, l.rdb, l.keys, l.now(), session).Err(); err != nil {
 		return &Unavailable{RetryAfter: retryAfter, Cause: err}
@@ -263,7 +264,7 @@ func (l *Line) Leave(ctx context.Context, t Token) error {
 	if v.hasMoved(t) {
 		return ErrMoved
 	}
-	ctx, cancel := context.WithTimeout(ctx, callTime)
+	ctx, cancel := deadline.In(ctx, callTime)
 	defer cancel()
 	space := "rank"
 	if v.numbers() {
@@ -311,7 +312,7 @@ func (l *Line) Return(ctx context.Context, t Token) (Place, error) {
 		return Place{}, ErrMoved
 	}
 	if t.Epoch == v.epoch && v.ranked() {
-		ctx, cancel := context.WithTimeout(ctx, callTime)
+		ctx, cancel := deadline.In(ctx, callTime)
 		defer cancel()
 		err := returnScript.Run(ctx, l.rdb, l.keys, l.now(), t.Epoch, v.rank(t.Number), l.ring.SessionID(l.room, t.Epoch, t.Number)).Err()
 		if err != nil {
@@ -337,7 +338,7 @@ func (l *Line) Extend(ctx context.Context, t Token) (Place, error) {
 	case !v.ranked():
 		return Place{}, ErrNotCalled
 	}
-	asking, cancel := context.WithTimeout(ctx, callTime)
+	asking, cancel := deadline.In(ctx, callTime)
 	defer cancel()
 	word, err := extendScript.Run(asking, l.rdb, l.keys, l.now(), t.Epoch, v.rank(t.Number), l.ring.SessionID(l.room, t.Epoch, t.Number)).Text()
 	if err != nil {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -16,9 +15,6 @@ type children struct {
 	redis    *devstack.Redis
 	database *devstack.Server
 }
-
-// stopTime is how long the children may take to end once everything else has.
-const stopTime = 2 * time.Second
 
 func startChildren(ctx context.Context, folder *devstack.Folder) (*children, error) {
 	var c children
@@ -43,7 +39,7 @@ func databaseConfig(folder *devstack.Folder) devstack.PostgresConfig {
 }
 
 func (c *children) stop() {
-	ctx, cancel := context.WithTimeout(context.Background(), stopTime)
+	ctx, cancel := context.WithTimeout(context.Background(), atOnce.children)
 	defer cancel()
 	var g errgroup.Group
 	if c.redis != nil {

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -20,7 +21,8 @@ import (
 const (
 	saleEvent = "theatre"
 	buyers    = 10
-	kills     = 3
+	kills     = 3 // and more, until one came in the middle of an order
+	mostKills = 10
 )
 
 // purchase is what one buyer remembers of one attempt; the truth it must find
@@ -50,6 +52,8 @@ type ledger struct {
 	lock sync.Mutex
 	all  []*purchase
 	seen chan struct{} // one for each step that a buyer has done
+	// under is how many purchases are between order and tickets.
+	under atomic.Int64
 }
 
 func (l *ledger) open(p *purchase) {
@@ -58,11 +62,29 @@ func (l *ledger) open(p *purchase) {
 	l.all = append(l.all, p)
 }
 
+// cutOff is how many purchases were between order and tickets when they were interrupted;
+// nobody buys any more.
+func (l *ledger) cutOff() (n int) {
+	for _, p := range l.all {
+		if p.order.ID == "" || p.approved && !p.paid {
+			n++
+		}
+	}
+	return n
+}
+
 func (l *ledger) step(ctx context.Context) {
 	select {
 	case l.seen <- struct{}{}:
 	case <-ctx.Done():
 	}
+}
+
+// during does what a kill should come into.
+func (l *ledger) during(act func() error) error {
+	l.under.Add(1)
+	defer l.under.Add(-1)
+	return act()
 }
 
 func TestOrdersSurviveKills(t *testing.T) {
@@ -73,7 +95,7 @@ func TestOrdersSurviveKills(t *testing.T) {
 	book := &ledger{seen: make(chan struct{})}
 	steps := rand.New(rand.NewPCG(20, 26))
 
-	for round := range kills {
+	for round := 0; round < kills || book.cutOff() == 0 && round < mostKills; round++ {
 		s := startSite(t, dir)
 		s.follow(t, dir)
 		hurry(ctx, t, s)
@@ -99,7 +121,7 @@ func TestOrdersSurviveKills(t *testing.T) {
 			})
 		}
 		// Somewhere in the middle: each order is five steps.
-		for range 40 + steps.IntN(40) {
+		for left := 40 + steps.IntN(40); left > 0 || book.under.Load() == 0; left-- {
 			select {
 			case <-book.seen:
 			case <-ctx.Done():
@@ -120,14 +142,8 @@ func TestOrdersSurviveKills(t *testing.T) {
 		s.kill()
 		s.gone(t)
 	})
-	cutOff := 0
-	for _, p := range book.all {
-		if p.order.ID == "" || p.approved && !p.paid {
-			cutOff++
-		}
-	}
-	t.Logf("%d purchases begun, %d of them cut off between order and tickets", len(book.all), cutOff)
-	if cutOff == 0 {
+	t.Logf("%d purchases begun, %d of them cut off between order and tickets", len(book.all), book.cutOff())
+	if book.cutOff() == 0 {
 		t.Error("no kill came in the middle of an order")
 	}
 	if !t.Failed() {
@@ -228,14 +244,15 @@ func buy(ctx context.Context, book *ledger, s *site, address, performance string
 	book.step(ctx)
 	p.hold = hold.ID
 	book.open(p)
-	if err := p.checkOut(ctx, v); err != nil {
+	err = book.during(func() error { return p.checkOut(ctx, v) })
+	if err != nil {
 		return fmt.Errorf("order: %w", err)
 	}
 	book.step(ctx)
 	if luck.IntN(8) == 0 {
 		return nil // changed their mind
 	}
-	if err := p.pay(ctx, v); err != nil {
+	if err := book.during(func() error { return p.pay(ctx, v) }); err != nil {
 		return fmt.Errorf("pay: %w", err)
 	}
 	book.step(ctx)
@@ -364,7 +381,7 @@ func audit(ctx context.Context, t *testing.T, book *ledger, s *site, dir string)
 			paid++
 		}
 	}
-	t.Logf("%d orders paid in the end, after %d kills", paid, kills)
+	t.Logf("%d orders paid in the end", paid)
 	if paid < buyers {
 		t.Errorf("only %d orders were paid: the kills came before the middle", paid)
 	}

@@ -17,13 +17,20 @@ import (
 // actAs makes the test binary be usher itself, race detector and all.
 const actAs = "USHER_TEST_ACT_AS_USHER"
 
+// unhurried is usher on a machine that may stand still for seconds: it leaves no stage
+// and no child behind for that.
+func unhurried() {
+	atOnce.stage, atOnce.children = time.Minute, time.Minute
+	main()
+}
+
 func TestMain(m *testing.M) {
 	if os.Getenv(actAs) != "" {
 		os.Unsetenv(actAs)
-		main()
+		unhurried()
 		os.Exit(0)
 	}
-	testscript.Main(m, map[string]func(){"usher": main})
+	testscript.Main(m, map[string]func(){"usher": unhurried})
 }
 
 func TestScripts(t *testing.T) {
@@ -52,7 +59,7 @@ func TestScripts(t *testing.T) {
 
 // await FILE waits until the file is there.
 func await(ts *testscript.TestScript, _ bool, args []string) {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
 	err := until(ctx, func() error { _, err := os.Stat(ts.MkAbs(args[0])); return err })
 	ts.Check(err)

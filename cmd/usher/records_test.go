@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -28,11 +27,7 @@ type gatewayAlone struct {
 
 func startGateway(t *testing.T, redisURL, keys string, args ...string) *gatewayAlone {
 	t.Helper()
-	free, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := free.Addr().String()
+	address := "127.0.0.1:" + devtest.Port(t)
 	g := &gatewayAlone{base: "http://" + address, log: filepath.Join(t.TempDir(), "log"), ended: make(chan struct{})}
 	log, err := os.Create(g.log)
 	if err != nil {
@@ -43,7 +38,7 @@ func startGateway(t *testing.T, redisURL, keys string, args ...string) *gatewayA
 		"--keys-file=" + keys, "--log-format=text"}, args...)...)
 	g.cmd.Env = append(os.Environ(), actAs+"=1")
 	g.cmd.Stdout, g.cmd.Stderr = log, log
-	if err := errors.Join(free.Close(), g.cmd.Start()); err != nil {
+	if err := g.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	go func() {

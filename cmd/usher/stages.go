@@ -14,12 +14,14 @@ type patience struct {
 	drain  time.Duration // to say goodbye to those who wait on WebSockets
 	finish time.Duration // for the requests under way
 	stage  time.Duration // for all parts of one stage together
+	// children is for dev's private servers, once everything else has ended.
+	children time.Duration
 }
 
 // A deploy waits for what is under way; whoever stops dev wants it gone in ten seconds.
 var (
 	deploy = patience{drain: 10 * time.Second, finish: 10 * time.Second, stage: 25 * time.Second}
-	atOnce = patience{drain: 1500 * time.Millisecond, finish: time.Second, stage: 3 * time.Second}
+	atOnce = patience{drain: 1500 * time.Millisecond, finish: time.Second, stage: 3 * time.Second, children: 2 * time.Second}
 )
 
 // part is something that runs until its context ends.

@@ -30,6 +30,7 @@ import (
 	"golang.org/x/net/http2/hpack"
 
 	"usher/internal/devstack"
+	"usher/internal/devstack/devtest"
 )
 
 // certify writes a certificate of its own making for names, and its key.
@@ -112,7 +113,7 @@ func presented(t *testing.T, address, server string) string {
 
 func eventually(t *testing.T, what string, cond func() bool) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute) // also in a cleanup
 	defer cancel()
 	if until(ctx, func() error {
 		if cond() {
@@ -297,9 +298,7 @@ func TestACME(t *testing.T) {
 	}
 	ports := make([]string, 5) // of pebble, its management, https, http, admin
 	for i := range ports {
-		l := local(t)
-		_, ports[i], _ = net.SplitHostPort(l.Addr().String())
-		_ = l.Close()
+		ports[i] = devtest.Port(t)
 	}
 	cert, key := certify(t, dir, "authority", "localhost")
 	settings, err := json.Marshal(map[string]any{"pebble": map[string]any{

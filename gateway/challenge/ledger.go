@@ -10,6 +10,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"usher/internal/deadline"
 	"usher/internal/redisx"
 )
 
@@ -67,7 +68,7 @@ func (t ticket) key() string { return proofsKey(t.room, t.minute, byte(t.serial)
 
 // look returns how many units each bucket owes.
 func look(ctx context.Context, rdb redis.UniversalClient, buckets []bucket) ([]int, error) {
-	ctx, cancel := context.WithTimeout(ctx, flightTime)
+	ctx, cancel := deadline.In(ctx, flightTime)
 	defer cancel()
 	keys := make([]string, len(buckets))
 	for i, b := range buckets {
@@ -92,7 +93,7 @@ var (
 
 // spend settles an answer; errSpent or errCheap where it is worth nothing.
 func spend(ctx context.Context, rdb redis.UniversalClient, t ticket, life time.Duration, buckets []bucket) error {
-	ctx, cancel := context.WithTimeout(ctx, flightTime)
+	ctx, cancel := deadline.In(ctx, flightTime)
 	defer cancel()
 	keys := []string{t.key()}
 	args := []any{strconv.FormatUint(t.serial>>1, 10), life.Milliseconds()} // signed integers alone are kept small
@@ -114,7 +115,7 @@ func spend(ctx context.Context, rdb redis.UniversalClient, t ticket, life time.D
 // takeTurn returns how long the next one who waits behind the prefix has to; false when
 // too many do.
 func takeTurn(ctx context.Context, rdb redis.UniversalClient, room, digest string, step time.Duration) (time.Duration, bool, error) {
-	ctx, cancel := context.WithTimeout(ctx, flightTime)
+	ctx, cancel := deadline.In(ctx, flightTime)
 	defer cancel()
 	ms, err := waitScript.Run(ctx, rdb, []string{waitKey(room, digest)}, step.Microseconds(), maxWaits).Int64()
 	if err != nil {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"usher/internal/deadline"
 	"usher/internal/redisx"
 )
 
@@ -71,7 +72,7 @@ func (e *Engine) Run(ctx context.Context) {
 
 // leave tells what was counted last, and that this gateway is none any more.
 func (e *Engine) leave(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, callTime)
+	ctx, cancel := deadline.In(ctx, callTime)
 	defer cancel()
 	err := errors.Join(e.tick(ctx, e.id), e.cfg.Redis.ZRem(ctx, gatewaysKey, e.id).Err())
 	if err != nil {
@@ -95,7 +96,7 @@ func (e *Engine) sweep() {
 
 // tick is one word to Redis and its answer.
 func (e *Engine) tick(ctx context.Context, id string) error {
-	ctx, cancel := context.WithTimeout(ctx, callTime)
+	ctx, cancel := deadline.In(ctx, callTime)
 	defer cancel()
 	e.telling.Lock()
 	defer e.telling.Unlock()
@@ -281,7 +282,7 @@ func (e *Engine) Stats(ctx context.Context) (Stats, error) {
 		return Stats{}, err
 	}
 	f := e.current.Load()
-	ctx, cancel := context.WithTimeout(ctx, callTime)
+	ctx, cancel := deadline.In(ctx, callTime)
 	defer cancel()
 	counts, err := e.cfg.Redis.HGetAll(ctx, statsKey(f.version)).Result()
 	if err != nil {

@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/redis/go-redis/v9"
 
+	"usher/internal/deadline"
 	"usher/internal/operator"
 	"usher/internal/postgres"
 )
@@ -71,7 +72,7 @@ type kept struct {
 }
 
 func (r *Recorder) step(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, recordTime)
+	ctx, cancel := deadline.In(ctx, recordTime)
 	defer cancel()
 	pipe := r.cfg.Redis.Pipeline()
 	setCmd := pipe.HMGet(ctx, setKey, "version", "document", "at", "by")

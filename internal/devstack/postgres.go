@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"usher/internal/deadline"
 )
 
 // PostgresConfig says how a private postgres runs.
@@ -113,7 +115,7 @@ func postgresURL(socketDir, database string) string {
 }
 
 func ensureDatabase(ctx context.Context, admin string) error {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	ctx, cancel := deadline.In(ctx, 10*time.Second)
 	defer cancel()
 	conn, err := pgx.Connect(ctx, admin)
 	if err != nil {

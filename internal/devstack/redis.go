@@ -79,9 +79,11 @@ func StartRedis(ctx context.Context, cfg RedisConfig) (*Redis, error) {
 	r := &Redis{}
 	if cfg.TCP {
 		if cfg.Port == 0 {
-			if cfg.Port, err = freePort(); err != nil {
+			ports, err := FreePorts(1)
+			if err != nil {
 				return nil, err
 			}
+			cfg.Port = ports[0]
 		}
 		if cfg.Password == "" && !cfg.Open {
 			cfg.Password = rand.Text()
@@ -143,17 +145,6 @@ func yes(b bool) string {
 		return "yes"
 	}
 	return "no"
-}
-
-// freePort finds a loopback port that nobody has. Another process may take it
-// before the server does; the server then ends and the start reports it.
-func freePort() (int, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, fmt.Errorf("find a free port: %w", err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port, nil
 }
 
 // writeOwned writes a file that the server alone, and root, can read.

@@ -12,6 +12,8 @@ import (
 
 	"github.com/redis/go-redis/v9"
 	"golang.org/x/sync/errgroup"
+
+	"usher/internal/deadline"
 )
 
 // RedisSet is several redis-servers that stand in for each other: a primary and its
@@ -28,8 +30,9 @@ type RedisSet struct {
 const (
 	// primaryName is what the sentinels call the primary.
 	primaryName = "usher"
-	// downAfter is for how long a member may be silent.
-	downAfter = 500 * time.Millisecond
+	// hasty is after how long a silent member is taken for dead while a set starts, and
+	// calm later on: a machine that stands still for seconds is no failure.
+	hasty, calm = 500 * time.Millisecond, time.Minute
 	// sentinelQuorum of three.
 	sentinelQuorum = 2
 )
@@ -57,7 +60,7 @@ func StartSentinel(ctx context.Context, dir string) (_ *RedisSet, err error) {
 	}
 	watch := []string{
 		fmt.Sprintf("sentinel monitor %s 127.0.0.1 %d %d", primaryName, primary, sentinelQuorum),
-		fmt.Sprintf("sentinel down-after-milliseconds %s %d", primaryName, downAfter.Milliseconds()),
+		fmt.Sprintf("sentinel down-after-milliseconds %s %d", primaryName, hasty.Milliseconds()),
 		fmt.Sprintf("sentinel failover-timeout %s 3000", primaryName),
 	}
 	err = s.start(ctx, filepath.Join(dir, "sentinels"), 3, &s.sentinels, func(int) RedisConfig {
@@ -89,7 +92,7 @@ func StartSentinel(ctx context.Context, dir string) (_ *RedisSet, err error) {
 		}
 	}
 	s.URL = "redis+sentinel://" + strings.Join(addresses, ",") + "/" + primaryName
-	return s, nil
+	return s, s.FailAfter(ctx, calm)
 }
 
 // StartCluster starts three masters and a replica of each in dir, and waits until all of
@@ -105,7 +108,8 @@ func StartCluster(ctx context.Context, dir string) (_ *RedisSet, err error) {
 	config := func(bus int) RedisConfig {
 		return RedisConfig{Directives: append([]string{
 			"cluster-enabled yes", "cluster-config-file nodes.conf", "cluster-require-full-coverage no",
-			fmt.Sprintf("cluster-node-timeout %d", downAfter.Milliseconds()), fmt.Sprintf("cluster-port %d", bus),
+			fmt.Sprintf("cluster-node-timeout %d", hasty.Milliseconds()), fmt.Sprintf("cluster-port %d", bus),
+			"cluster-replica-validity-factor 0", // also a replica that was cut off for long may take over
 		}, replication...)}
 	}
 	if err := s.start(ctx, dir, 2*masters, &s.Members, config); err != nil {
@@ -172,13 +176,13 @@ func StartCluster(ctx context.Context, dir string) (_ *RedisSet, err error) {
 		}
 	}
 	s.URL = "redis+cluster://" + strings.Join(addresses, ",")
-	return s, nil
+	return s, s.FailAfter(ctx, calm)
 }
 
 // start starts n servers at once, each in a folder of its own and on a port of its own.
 // config gets a second free port.
 func (s *RedisSet) start(ctx context.Context, dir string, n int, into *[]*Redis, config func(port int) RedisConfig) error {
-	ports, err := freePorts(2 * n)
+	ports, err := FreePorts(2 * n)
 	if err != nil {
 		return err
 	}
@@ -214,6 +218,31 @@ func (s *RedisSet) Kill() {
 	for _, f := range s.folders {
 		f.Unlock()
 	}
+}
+
+// FailAfter sets for how long a member may be silent before another takes over: a minute,
+// until this is called. Sentinels let no replica take over that was out of step for more
+// than ten times as long.
+func (s *RedisSet) FailAfter(ctx context.Context, d time.Duration) error {
+	for _, r := range s.sentinels {
+		if err := r.do(ctx, "SENTINEL", "SET", primaryName, "down-after-milliseconds", d.Milliseconds()); err != nil {
+			return fmt.Errorf("tell a sentinel when to act: %w", err)
+		}
+	}
+	if len(s.sentinels) > 0 {
+		return nil
+	}
+	for _, r := range s.Members {
+		select {
+		case <-r.Done():
+			continue // killed
+		default:
+		}
+		if err := r.do(ctx, "CONFIG", "SET", "cluster-node-timeout", d.Milliseconds()); err != nil {
+			return fmt.Errorf("tell a member when to act: %w", err)
+		}
+	}
+	return nil
 }
 
 // Owner is the member that takes writes of the key: the primary, or the master of the
@@ -293,7 +322,8 @@ func (r *Redis) fields(ctx context.Context, args ...any) (map[string]string, err
 }
 
 func (r *Redis) client() *redis.Client {
-	return redis.NewClient(&redis.Options{Addr: r.address(), MaxRetries: -1, DialerRetries: 1, Protocol: 2, ContextTimeoutEnabled: true})
+	return redis.NewClient(&redis.Options{Addr: r.address(), MaxRetries: -1, DialerRetries: 1, Protocol: 2, ContextTimeoutEnabled: true,
+		ReadTimeout: deadline.Of(3 * time.Second), WriteTimeout: deadline.Of(3 * time.Second)})
 }
 
 // until asks again and again, until there is no error or ctx ends.
@@ -311,18 +341,4 @@ func until(ctx context.Context, right func() error) error {
 		case <-retry.C:
 		}
 	}
-}
-
-// freePorts finds n different loopback ports that nobody has.
-func freePorts(n int) ([]int, error) {
-	ports := make([]int, n)
-	for i := range ports {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return nil, fmt.Errorf("find a free port: %w", err)
-		}
-		defer l.Close()
-		ports[i] = l.Addr().(*net.TCPAddr).Port
-	}
-	return ports, nil
 }

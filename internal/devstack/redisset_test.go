@@ -3,6 +3,7 @@ package devstack
 import (
 	"context"
 	"errors"
+	"fmt"
 	"testing"
 	"time"
 )
@@ -12,7 +13,7 @@ func TestRedisSets(t *testing.T) {
 	for name, start := range map[string]func(context.Context, string) (*RedisSet, error){"sentinel": StartSentinel, "cluster": StartCluster} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+			ctx, cancel := context.WithTimeout(context.Background(), 4*time.Minute)
 			defer cancel()
 			set, err := start(ctx, t.TempDir())
 			if err != nil {
@@ -25,11 +26,20 @@ func TestRedisSets(t *testing.T) {
 			}
 			client := before.client()
 			defer client.Close()
-			written := client.Pipeline()
-			written.Set(ctx, "k", "v", 0)
-			copies := written.Do(ctx, "WAIT", 1, 5000)
-			if _, err := written.Exec(ctx); err != nil || copies.Val() == int64(0) {
-				t.Fatalf("written to %v replicas: %v", copies.Val(), err)
+			err = until(ctx, func() error {
+				written := client.Pipeline()
+				written.Set(ctx, "k", "v", 0)
+				copies := written.Do(ctx, "WAIT", 1, 5000)
+				if _, err := written.Exec(ctx); err != nil || copies.Val() == int64(0) {
+					return fmt.Errorf("written to %v replicas: %w", copies.Val(), err)
+				}
+				return nil
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := set.FailAfter(ctx, 2*time.Second); err != nil {
+				t.Fatal(err)
 			}
 			before.Kill()
 			err = until(ctx, func() error {

@@ -16,6 +16,7 @@ import (
 	"github.com/maypok86/otter/v2"
 	"github.com/redis/go-redis/v9"
 
+	"usher/internal/deadline"
 	"usher/internal/keyring"
 	"usher/internal/problem"
 )
@@ -138,7 +139,7 @@ func (a *Authenticator) lookUp(ctx context.Context, store, credential string) (P
 	got, ok := a.recent.GetIfPresent(store + d)
 	if !ok {
 		var cmd *redis.StringCmd
-		ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+		ctx, cancel := deadline.In(ctx, 2*time.Second)
 		defer cancel()
 		if store == keysKey {
 			cmd = a.rdb.HGet(ctx, keysKey, d)

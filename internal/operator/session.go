@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"usher/internal/deadline"
 	"usher/internal/problem"
 	"usher/internal/redisx"
 )
@@ -68,7 +69,7 @@ func (a *Authenticator) SignIn(ctx context.Context, db DB, email, password, clie
 				"Too many attempts to sign in. Wait a little.").In(time.Duration(got[1]) * time.Millisecond)
 		}
 	}
-	checking, cancel := context.WithTimeout(ctx, checkWithin)
+	checking, cancel := deadline.In(ctx, checkWithin)
 	defer cancel()
 	account, err := checkPassword(checking, db, address, password)
 	if errors.Is(err, ErrCredentials) {

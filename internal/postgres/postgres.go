@@ -9,6 +9,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"usher/internal/deadline"
 )
 
 // attempts bounds how often a transaction is tried.
@@ -33,7 +35,7 @@ func Open(ctx context.Context, url string) (*pgxpool.Pool, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open database: %w", err)
 	}
-	ping, cancel := context.WithTimeout(ctx, 10*time.Second)
+	ping, cancel := deadline.In(ctx, 10*time.Second)
 	defer cancel()
 	if err := pool.Ping(ping); err != nil {
 		pool.Close()

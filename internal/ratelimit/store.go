@@ -14,6 +14,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"golang.org/x/sync/errgroup"
 
+	"usher/internal/deadline"
 	"usher/internal/redisx"
 )
 
@@ -138,7 +139,7 @@ func (s *Store) fly(ctx context.Context) {
 	s.mu.Unlock()
 
 	// The leader's own request may be cancelled; the others' were not.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), flightTime)
+	ctx, cancel := deadline.In(context.WithoutCancel(ctx), flightTime)
 	err := s.answer(ctx, batch)
 	cancel()
 

@@ -1,6 +1,7 @@
 package redisx
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"usher/internal/deadline"
 	"usher/internal/telemetry"
 )
 
@@ -45,6 +47,7 @@ func client(rawURL string) (redis.UniversalClient, error) {
 			return nil, invalid(err)
 		}
 		o.ContextTimeoutEnabled = true
+		patient(&o.DialTimeout, &o.ReadTimeout, &o.WriteTimeout)
 		return redis.NewClient(o), nil
 	case "redis+sentinel":
 		u, err := spread(rest)
@@ -59,6 +62,7 @@ func client(rawURL string) (redis.UniversalClient, error) {
 			return nil, invalid(err)
 		}
 		o.ContextTimeoutEnabled = true
+		patient(&o.DialTimeout, &o.ReadTimeout, &o.WriteTimeout)
 		return redis.NewFailoverClient(o), nil
 	case "redis+cluster":
 		u, err := spread(rest)
@@ -71,9 +75,17 @@ func client(rawURL string) (redis.UniversalClient, error) {
 		}
 		o.ContextTimeoutEnabled = true
 		o.ClusterStateReloadInterval = clusterLook
+		patient(&o.DialTimeout, &o.ReadTimeout, &o.WriteTimeout)
 		return redis.NewClusterClient(o), nil
 	}
 	return nil, fmt.Errorf("redis URL scheme %q is none of redis, rediss, unix, redis+sentinel, redis+cluster", scheme)
+}
+
+// patient sets the bounds of a connection that its URL does not.
+func patient(dial, read, write *time.Duration) {
+	*dial = cmp.Or(*dial, deadline.Of(5*time.Second))
+	*read = cmp.Or(*read, deadline.Of(3*time.Second))
+	*write = cmp.Or(*write, deadline.Of(3*time.Second))
 }
 
 // spread turns "user:pw@a:1,b:2/path?q" into go-redis' form, with every address
@@ -110,7 +122,7 @@ func invalid(err error) error {
 }
 
 func refuseEviction(ctx context.Context, rdb redis.UniversalClient) error {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	ctx, cancel := deadline.In(ctx, 5*time.Second)
 	defer cancel()
 	if err := rdb.Ping(ctx).Err(); err != nil {
 		return fmt.Errorf("redis does not answer: %w", err)

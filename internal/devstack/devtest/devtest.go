@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"os"
 	"os/exec"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -16,13 +17,17 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/redis/go-redis/v9"
 
+	"usher/internal/deadline"
 	"usher/internal/devstack"
 	"usher/internal/postgres"
 )
 
-// startTime is how long a server may take to start on a machine that is busy
-// with other tests.
+// startTime is how long a server may take to start, or to answer, on a machine that is
+// busy with other tests.
 const startTime = time.Minute
+
+// A test whose machine stands still for seconds has found nothing.
+func init() { deadline.SetFloor(startTime) }
 
 var redisURLs sync.Map // testing.TB → URL; the test's cleanup removes it
 
@@ -60,6 +65,7 @@ func Redis(t testing.TB) redis.UniversalClient {
 		t.Fatal(err)
 	}
 	opts.ContextTimeoutEnabled = true
+	opts.DialTimeout, opts.ReadTimeout, opts.WriteTimeout = startTime, startTime, startTime
 	client := redis.NewClient(opts)
 	t.Cleanup(func() { client.Close() })
 	return client
@@ -181,6 +187,16 @@ rm -rf "$1"`, "sh", dir)
 		return nil, fmt.Errorf("start the shell that removes %s: %w", dir, err)
 	}
 	return life, nil
+}
+
+// Port is a loopback port that nobody has, for a server that cannot choose one itself.
+func Port(t testing.TB) string {
+	t.Helper()
+	ports, err := devstack.FreePorts(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strconv.Itoa(ports[0])
 }
 
 // scratch is a folder for the test, short enough in name for a socket in it.
