@@ -2,7 +2,7 @@ package ratelimit
 
 import (
 	"hash/maphash"
-	"math/rand/v2"
+	"math/bits"
 	"slices"
 	"sync"
 )
@@ -27,7 +27,8 @@ type Table struct {
 	leased bool
 	seed   maphash.Seed
 	shards [tableShards]shard
-	bound  int // of a shard's keys
+	// maxRows bounds a shard.
+	maxRows int
 }
 
 const (
@@ -35,24 +36,31 @@ const (
 	// owedPart of a burst is what all processes together may owe the store of one key, and
 	// leftPart of what a key has left is what one of them may owe.
 	owedPart, leftPart = 20, 8
-	// candidates of a full shard are looked at to find the key to drop.
-	candidates = 8
 )
 
-// digest stands for a key, under a secret seed, so that nobody finds two keys of one digest;
-// by chance a new key shares a bucket once in 10^14 times that a full table meets one. It has
-// no pointers, and neither has a bucket: the collector passes them by.
+// digest stands for a key, under a secret seed, so that nobody finds two keys of one digest,
+// or many of one row; by chance a new key shares a bucket once in 10^14 times that a full
+// table meets one. It is never 0. It has no pointers, and neither has a bucket: the collector
+// passes them by.
 type digest uint64
 
+// A shard keeps each key in the row that its digest names: what is looked at is close
+// together, for most requests of a crowd are of keys that no cache of the processor has.
 type shard struct {
 	mu      sync.Mutex // guards the rest
-	index   map[digest]int32
-	buckets []bucket
+	rows    []row      // their number is a power of two
+	buckets []bucket   // rowKeys for each row
+	used    int
 }
+
+// rowKeys make a row of digests as long as a line of the processor's cache.
+const rowKeys = 8
+
+// A row is the digests of its keys; 0 is a free bucket's.
+type row [rowKeys]digest
 
 // bucket is what a table knows of one key, in microseconds of this process' clock.
 type bucket struct {
-	key digest
 	// tat is the theoretical arrival time: what the store said last, and all that was spent
 	// since or is being asked for.
 	tat   int64
@@ -65,14 +73,11 @@ type bucket struct {
 	heard int64 // the store's own time of it
 }
 
-// NewTable returns a table of at most keys buckets, and at least 64. Leased, a store counts
-// for all processes together.
+// NewTable returns a table that remembers keys of them, or somewhat more: the rows of its
+// parts are a power of two. Leased, a store counts for all processes together.
 func NewTable(p Policy, keys int, leased bool) *Table {
-	t := &Table{policy: p, leased: leased, seed: maphash.MakeSeed(), bound: max(1, keys/tableShards)}
-	for i := range t.shards {
-		t.shards[i].index = map[digest]int32{}
-	}
-	return t
+	rows := max(1, (keys+tableShards*rowKeys-1)/(tableShards*rowKeys))
+	return &Table{policy: p, leased: leased, seed: maphash.MakeSeed(), maxRows: 1 << bits.Len(uint(rows-1))}
 }
 
 // Policy is what the table keeps.
@@ -104,13 +109,13 @@ func (t *Turn) Open() bool { return t.open }
 // this process' clock, among processes that share the store. A turn that is open must be
 // given to Store.Ask, and to Alone when that failed.
 func (t *Table) Take(turn *Turn, key Key, now, cost, processes int64) {
-	id := digest(maphash.Comparable(t.seed, key))
+	id := max(1, digest(maphash.Comparable(t.seed, key)))
 	s := &t.shards[id%tableShards]
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	b := s.find(id)
 	if b == nil {
-		b = s.add(id, t.bound)
+		b = s.add(id, t.maxRows)
 	}
 	*turn = Turn{shard: s, digest: id, quota: t.policy.Quota, leased: t.leased, at: now, cost: cost}
 	next, d := Decide(t.policy.Quota, b.tat, now, cost)
@@ -134,32 +139,62 @@ func (t *Table) Take(turn *Turn, key Key, now, cost, processes int64) {
 // unsaid is all that an open turn tells the store.
 func (t *Turn) unsaid() int64 { return t.debt + t.own + t.cost }
 
+// rowOf is the index of a key's row.
+func (s *shard) rowOf(id digest) int { return int(id/tableShards) & (len(s.rows) - 1) }
+
 // find is nil for a key that is not there. A bucket is good until the lock is let go.
 func (s *shard) find(id digest) *bucket {
-	if i, ok := s.index[id]; ok {
-		return &s.buckets[i]
+	if len(s.rows) == 0 {
+		return nil
+	}
+	r := s.rowOf(id)
+	for i, other := range &s.rows[r] {
+		if other == id {
+			return &s.buckets[r*rowKeys+i]
+		}
 	}
 	return nil
 }
 
-// add makes a bucket. Where there is no room one of a few goes: that which can deny least,
-// so that a flood of new keys never frees one that has spent its quota.
-func (s *shard) add(id digest, bound int) *bucket {
-	at := len(s.buckets)
-	if at < bound {
-		s.buckets = append(s.buckets, bucket{})
+// add makes a bucket. Where there is no room in its row, and none can be made, that goes which
+// can deny least, so that a flood of new keys never frees one that has spent its quota.
+func (s *shard) add(id digest, maxRows int) *bucket {
+	for len(s.rows) == 0 || len(s.rows) < maxRows && !slices.Contains(s.rows[s.rowOf(id)][:], 0) {
+		s.resize(max(1, 2*len(s.rows)))
+	}
+	return s.put(id)
+}
+
+// put gives a key a bucket of its row, the free one or that which can deny least.
+func (s *shard) put(id digest) *bucket {
+	r := s.rowOf(id)
+	row, buckets := &s.rows[r], s.buckets[r*rowKeys:][:rowKeys]
+	at := slices.Index(row[:], 0)
+	if at >= 0 {
+		s.used++
 	} else {
-		from := rand.IntN(bound)
-		at = from
-		for i := range candidates { // neighbours are as good as any, and soon read
-			if other := (from + i) % bound; s.buckets[other].until() < s.buckets[at].until() {
-				at = other
+		at = 0
+		for i := range buckets {
+			if buckets[i].until() < buckets[at].until() {
+				at = i
 			}
 		}
-		delete(s.index, s.buckets[at].key)
 	}
-	s.buckets[at], s.index[id] = bucket{key: id}, int32(at)
-	return &s.buckets[at]
+	row[at], buckets[at] = id, bucket{}
+	return &buckets[at]
+}
+
+// resize moves all keys to so many rows.
+func (s *shard) resize(rows int) {
+	from, buckets := s.rows, s.buckets
+	s.rows, s.buckets, s.used = make([]row, rows), make([]bucket, rows*rowKeys), 0
+	for r := range from {
+		for i, id := range &from[r] {
+			if id != 0 {
+				*s.put(id) = buckets[r*rowKeys+i]
+			}
+		}
+	}
 }
 
 // until is when the bucket is full again.
@@ -172,17 +207,16 @@ func (t *Table) Sweep(round int, now int64) {
 	s := &t.shards[uint(round)%tableShards]
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	kept := s.buckets[:0]
-	for _, b := range s.buckets {
-		if b.asked == 0 && b.until()+t.policy.tolerance() < now {
-			delete(s.index, b.key)
-			continue
+	for r := range s.rows {
+		for i, id := range &s.rows[r] {
+			if b := &s.buckets[r*rowKeys+i]; id != 0 && b.asked == 0 && b.until()+t.policy.tolerance() < now {
+				s.rows[r][i] = 0
+				s.used--
+			}
 		}
-		s.index[b.key] = int32(len(kept))
-		kept = append(kept, b)
 	}
-	if s.buckets = kept; len(kept) < cap(kept)/4 {
-		s.buckets = slices.Clone(kept)
+	if rows := len(s.rows) / 2; s.used < rows { // rows stay as good as empty
+		s.resize(rows)
 	}
 }
 

@@ -172,7 +172,7 @@ func TestStoreRemembersWhatDecideSays(t *testing.T) {
 		fresh := NewTable(perMinute, 100, true) // that denies nothing by itself
 		fresh.Take(&turns[0], Key{ID: "k"}, time.Now().UnixMicro(), cost, 1)
 		turns[0].debt += owed
-		turns[0].shard.buckets[0].asked += owed
+		turns[0].shard.find(turns[0].digest).asked += owed
 		if err := store.Ask(ctx, turns[:]); err != nil {
 			t.Fatal(err)
 		}
@@ -373,7 +373,7 @@ func TestStoreAway(t *testing.T) {
 // A flood of new keys makes no table grow, and frees nobody who has spent the quota.
 func TestTablesAreBounded(t *testing.T) {
 	t.Parallel()
-	table, now := NewTable(perMinute, 6400, false), time.Now()
+	table, now := NewTable(perMinute, 8192, false), time.Now()
 	for range 5 {
 		one(t, table, nil, -1, now, 1)
 	}
@@ -384,8 +384,8 @@ func TestTablesAreBounded(t *testing.T) {
 	for i := range table.shards {
 		n += len(table.shards[i].buckets)
 	}
-	if n > 6400 {
-		t.Errorf("%d buckets, bound 6400", n)
+	if n != 8192 {
+		t.Errorf("%d buckets, want 8192", n)
 	}
 	if one(t, table, nil, -1, now, 1).Allowed {
 		t.Error("the flood freed a key that was spent")
@@ -394,8 +394,8 @@ func TestTablesAreBounded(t *testing.T) {
 		table.Sweep(round, now.Add(time.Minute).UnixMicro())
 	}
 	for i := range table.shards {
-		if len(table.shards[i].buckets) > 0 {
-			t.Fatal("idle keys are kept")
+		if s := &table.shards[i]; s.used > 0 || len(s.buckets) > 64*rowKeys/2 {
+			t.Fatalf("idle keys are kept: %d in room for %d", s.used, len(s.buckets))
 		}
 	}
 }
@@ -411,6 +411,35 @@ func TestKeysHaveNames(t *testing.T) {
 	other.Path += "b"
 	if len(k.String()) > maxText || k.String() == other.String() {
 		t.Errorf("long keys are named %s and %s", k, other)
+	}
+}
+
+// A key stays found while others come and go, and its part of the table grows and shrinks.
+func TestKeysAreFoundAgain(t *testing.T) {
+	t.Parallel()
+	table, now := NewTable(Policy{"two", Quota{Requests: 2, Window: time.Hour}}, 100_000, false), time.Now()
+	take := func(id int, at time.Time) bool { return one(t, table, nil, id, at, 1).Allowed }
+	for id := range 20_000 { // far fewer than there is room for
+		if !take(id, now) {
+			t.Fatalf("key %d is denied at once", id)
+		}
+	}
+	later := now.Add(2 * time.Hour)
+	for id := range 2000 {
+		take(id, later)
+		take(id, later)
+	}
+	for round := range tableShards { // twice: a part shrinks to half of it in one
+		table.Sweep(round, later.UnixMicro())
+		table.Sweep(round, later.UnixMicro())
+	}
+	for id := range 2000 {
+		if take(id, later) {
+			t.Fatalf("key %d is forgotten", id)
+		}
+	}
+	if !take(-1, later) {
+		t.Error("a new key is denied")
 	}
 }
 
