@@ -49,7 +49,7 @@ func (b edgeBench) proxy(ctx context.Context) ([]row, error) {
 	if err != nil {
 		return nil, err
 	}
-	usher, err := b.start(ctx, "origins: {hello: http://"+target+"}\n")
+	usher, err := b.start(ctx, site.Config{Settings: "origins: {hello: http://" + target + "}\n"})
 	if err != nil {
 		return nil, err
 	}
@@ -154,8 +154,8 @@ func ratioRow(what string, usher, other []float64) row {
 		ratio: fmt.Sprintf("%.2f", median(ratios)), note: spread(ratios)}
 }
 
-// start runs a site with one gateway that reads the settings.
-func (b edgeBench) start(ctx context.Context, settings string) (*site.Site, error) {
+// start runs a site with one gateway.
+func (b edgeBench) start(ctx context.Context, cfg site.Config) (*site.Site, error) {
 	folder, err := os.MkdirTemp(b.folder, "edge-")
 	if err != nil {
 		return nil, err
@@ -163,7 +163,8 @@ func (b edgeBench) start(ctx context.Context, settings string) (*site.Site, erro
 	if err := os.Chmod(folder, 0o755); err != nil {
 		return nil, err
 	}
-	return site.Start(ctx, site.Config{Folder: folder, Program: b.program, Gateways: 1, TrustedProxies: "127.0.0.1/32", Settings: settings})
+	cfg.Folder, cfg.Program, cfg.Gateways, cfg.TrustedProxies = folder, b.program, 1, "127.0.0.1/32"
+	return site.Start(ctx, cfg)
 }
 
 // showing is a load of requests to the protected site, each pass from an address of its own and shown so many times.

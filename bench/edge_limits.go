@@ -6,13 +6,15 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strings"
 	"sync/atomic"
 	"time"
+
+	"usher/bench/site"
 )
 
 // What all limiters of the limits part are told: so many requests a second for each client address.
@@ -25,8 +27,8 @@ const (
 // limits compares limit decisions over HTTP: by a gateway's policy, by envoyproxy/ratelimit and by redis_rate, all
 // counting in the same Redis; and refusing with a bare gin handler that repeats a refusal.
 func (b edgeBench) limits(ctx context.Context) ([]row, error) {
-	usher, err := b.start(ctx, fmt.Sprintf(
-		"policies: [{name: bench, match: {path: [/api/v1/rooms/%s]}, key: [prefix], quota: %d, window_s: 1}]\n", limitRoom, limitRate))
+	usher, err := b.start(ctx, site.Config{RedisOverTCP: true, Settings: fmt.Sprintf(
+		"policies: [{name: bench, match: {path: [/api/v1/rooms/%s]}, key: [prefix], quota: %d, window_s: 1}]\n", limitRoom, limitRate)})
 	if err != nil {
 		return nil, err
 	}
@@ -210,14 +212,14 @@ func startEnvoy(ctx context.Context, folder, program, redisURL string) (at serve
 		ports = append(ports, port)
 	}
 	at.address = "127.0.0.1:" + ports[0]
-	socket, ok := strings.CutPrefix(redisURL, "unix://")
-	if !ok {
-		return served{}, nil, fmt.Errorf("the site keeps Redis on no unix socket: %s", redisURL)
+	redis, err := url.Parse(redisURL)
+	if err != nil {
+		return served{}, nil, err
 	}
 	at.pid, stop, err = startPeer(ctx, dir, at.address, []string{
 		"PORT=" + ports[0], "GRPC_PORT=" + ports[1], "DEBUG_PORT=" + ports[2], "HOST=127.0.0.1", "GRPC_HOST=127.0.0.1", "DEBUG_HOST=127.0.0.1",
 		"RUNTIME_ROOT=" + dir, "RUNTIME_SUBDIRECTORY=bench", "RUNTIME_WATCH_ROOT=false", "USE_STATSD=false", "LOG_LEVEL=error",
-		"BACKEND_TYPE=redis", "REDIS_SOCKET_TYPE=unix", "REDIS_TYPE=SINGLE", "REDIS_URL=" + socket,
+		"BACKEND_TYPE=redis", "REDIS_SOCKET_TYPE=tcp", "REDIS_TYPE=SINGLE", "REDIS_URL=" + redis.Host,
 	}, program)
 	return at, stop, err
 }

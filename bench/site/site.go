@@ -2,6 +2,7 @@ package site
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -32,6 +33,8 @@ type Config struct {
 	Gateways int
 	// Durable has Redis and Postgres sync to the disk, as in production.
 	Durable bool
+	// RedisOverTCP has the processes reach Redis over TCP, as on a machine of its own, and not by its unix socket.
+	RedisOverTCP bool
 	// TrustedProxies is the CIDR list whose X-Forwarded-For the gateways believe; empty: none.
 	TrustedProxies string
 	// Settings are the text of the gateways' --config file; empty: none.
@@ -67,17 +70,17 @@ func Start(ctx context.Context, cfg Config) (s *Site, err error) {
 	if s.folder, err = devstack.Lock(cfg.Folder); err != nil {
 		return s, err
 	}
-	if s.redis, err = devstack.StartRedis(ctx, devstack.RedisConfig{Folder: s.folder, Durable: cfg.Durable}); err != nil {
+	if s.redis, err = devstack.StartRedis(ctx, devstack.RedisConfig{Folder: s.folder, Durable: cfg.Durable, TCP: cfg.RedisOverTCP, Open: true}); err != nil {
 		return s, err
 	}
 	if s.database, err = devstack.StartPostgres(ctx, devstack.PostgresConfig{Folder: s.folder, Durable: cfg.Durable}); err != nil {
 		return s, err
 	}
-	s.RedisURL, s.DatabaseURL = s.redis.URL, s.database.URL
+	s.RedisURL, s.DatabaseURL = cmp.Or(s.redis.TCPURL, s.redis.URL), s.database.URL
 	if err := postgres.Migrate(ctx, s.DatabaseURL); err != nil {
 		return s, fmt.Errorf("migrate: %w", err)
 	}
-	if s.Redis, err = redisx.Open(ctx, s.redis.URL); err != nil {
+	if s.Redis, err = redisx.Open(ctx, s.RedisURL); err != nil {
 		return s, err
 	}
 	if err := operator.AddKey(ctx, s.Redis, OperatorKey, operator.Principal{ID: "site", Name: "site", Role: operator.Admin}); err != nil {
@@ -88,7 +91,7 @@ func Start(ctx context.Context, cfg Config) (s *Site, err error) {
 	if err := s.Ring.Save(keys); err != nil {
 		return s, err
 	}
-	stores := []string{"--redis-url", s.redis.URL, "--keys-file", keys, "--log-level", "warn"}
+	stores := []string{"--redis-url", s.RedisURL, "--keys-file", keys, "--log-level", "warn"}
 	mail := filepath.Join(cfg.Folder, "mail")
 	if err := os.Mkdir(mail, 0o700); err != nil {
 		return s, err
