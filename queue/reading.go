@@ -35,12 +35,13 @@ func (l *Line) toRead(v *View, all bool) reading {
 	if v == nil {
 		return reading{} // fits no room: the tick tells where to begin
 	}
+	next := max(v.next, v.frontier) // a store that fell behind knows fewer places than were called
 	at := reading{
-		epoch: v.epoch, base: v.base, from: max(v.base, v.frontier) / 64 * 64, to: (v.next + readAhead + 63) / 64 * 64,
+		epoch: v.epoch, base: v.base, from: max(v.base, v.frontier) / 64 * 64, to: (next + readAhead + 63) / 64 * 64,
 		turn: uint64(v.now.UnixMilli()) / pieceMillis, whole: all || v.next <= v.frontier+shortLine,
 	}
-	first, last := at.from/pieceRanks, v.next/pieceRanks
-	n := last - min(first, last) + 1
+	first := at.from / pieceRanks
+	n := next/pieceRanks - first + 1
 	turn := at.turn + 1 - min(n, at.turn+1) // of all pieces the first
 	if !at.whole {
 		turn = max(turn, l.readAt+1)

@@ -97,6 +97,32 @@ func TestALongLineIsReadInTurns(t *testing.T) {
 	exact(gone...)
 }
 
+// TestStoreThatFellFarBehind: an old snapshot has taken over, of before most of those who
+// were called had joined; until the Recorder says where to go on, gateways tick.
+func TestStoreThatFellFarBehind(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, 1)
+	ctx := context.Background()
+	s.room(Patch{PacePerMin: opt(600), PresenceTTL: opt(10), Capacity: opt(1000)})
+	fan := s.join(0, 100)[50]
+	s.tick()
+	s.rdb.HSet(ctx, keyOf("r", "state"), "frontier", 3*readAhead, "next", 4*readAhead)
+	s.tick()
+	s.rdb.HSet(ctx, keyOf("r", "state"), "frontier", 10, "next", 100)
+	for range 3 {
+		s.pass(time.Second)
+	}
+	s.expect("frontier", s.line(0).View().frontier, uint64(3*readAhead))
+	s.resume()
+	s.pass(11*time.Second, fan)
+	if n := s.join(0, 1)[0].Number; n < 1<<20 {
+		t.Errorf("number %d was given twice", n)
+	}
+	if p := s.place(0, fan); p.State == Lapsed {
+		t.Errorf("who was called before the loss is %s", p.State)
+	}
+}
+
 // sent is how many bytes the server has sent to anybody.
 func (s *stage) sent() (bytes int) {
 	s.t.Helper()
