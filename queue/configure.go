@@ -14,6 +14,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/redis/go-redis/v9"
 
+	"usher/internal/deadline"
 	"usher/internal/problem"
 	"usher/queue/drand"
 )
@@ -27,7 +28,7 @@ const (
 	// recorderWait is how long making a room waits for the Recorder to have looked, and
 	// ceilingWait how long a new room or epoch waits for its first ceiling.
 	recorderWait = 3 * time.Second
-	ceilingWait  = 2 * time.Second
+	ceilingWait  = 5 * time.Second
 	// changeAttempts bounds how often a change is tried against concurrent ones.
 	changeAttempts = 10
 )
@@ -45,8 +46,15 @@ func errBusy() *problem.Problem {
 	return problem.New(http.StatusConflict, "room-busy", "Others are changing this room at the same time. Please try again.").In(time.Second)
 }
 
+// errNotRecorded is of a reset that only Redis knows of. It is no less in force: an operator
+// can end places while the record is out of reach.
+func errNotRecorded() *problem.Problem {
+	return problem.New(http.StatusServiceUnavailable, "not-recorded",
+		"The room was reset, but that is not on record yet. Nobody can join until it is; should Redis be lost before, the places come back that the reset ended.").In(retryAfter)
+}
+
 // Configure makes a room or changes its settings, in one step that no concurrent change
-// can mix with. A new room is returned when its first numbers are free, or after two
+// can mix with. A new room is returned when its first numbers are free, or after some
 // seconds. The error is a *problem.Problem or *Unavailable.
 func (h *Hall) Configure(ctx context.Context, room string, patch Patch, by Actor) (live Live, created bool, err error) {
 	if !slug.MatchString(room) {
@@ -69,7 +77,7 @@ func (h *Hall) Configure(ctx context.Context, room string, patch Patch, by Actor
 		}
 		h.protect()
 		if made {
-			l.awaitCeiling(ctx)
+			l.awaitCeiling(ctx) // without it joins will say when to come back
 		}
 		return l.View().Live(), made, nil
 	}
@@ -157,7 +165,7 @@ func (s Settings) flat() []any {
 // awaitRecorder waits until the Recorder has brought back whatever an emptied store has
 // lost, so that no room is made anew that only waits for its restore.
 func (h *Hall) awaitRecorder(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, recorderWait)
+	ctx, cancel := deadline.In(ctx, recorderWait)
 	defer cancel()
 	ticker := time.NewTicker(25 * time.Millisecond)
 	defer ticker.Stop()
@@ -177,22 +185,24 @@ func (h *Hall) awaitRecorder(ctx context.Context) error {
 	}
 }
 
-// awaitCeiling waits for the Recorder to free the first numbers of an epoch.
-func (l *Line) awaitCeiling(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, ceilingWait)
+// awaitCeiling waits for the Recorder to free the first numbers of an epoch, which it does
+// once the epoch is on record, and tells whether it did.
+func (l *Line) awaitCeiling(ctx context.Context) bool {
+	ctx, cancel := deadline.In(ctx, ceilingWait)
 	defer cancel()
 	ticker := time.NewTicker(25 * time.Millisecond)
 	defer ticker.Stop()
 	for l.View().ceiling == 0 {
 		select {
 		case <-ctx.Done():
-			return // joins will say when to come back
+			return false
 		case <-ticker.C:
 			if err := l.tick(ctx); err != nil {
-				return
+				return false
 			}
 		}
 	}
+	return true
 }
 
 // Admit calls up to count places beyond the pace, never beyond the capacity, and
@@ -214,7 +224,9 @@ func (h *Hall) Admit(ctx context.Context, room string, count int, by Actor) (int
 	return made, nil
 }
 
-// Reset begins the room's next epoch: all places end, passes stay good.
+// Reset begins the room's next epoch: all places end, passes stay good. The new epoch is in
+// force at once; the error is a problem `not-recorded` when it is not on record after some
+// seconds, as a loss of Redis would then bring the one before back.
 func (h *Hall) Reset(ctx context.Context, room string, by Actor) (Live, error) {
 	l, ok := h.Line(room)
 	if !ok {
@@ -237,7 +249,9 @@ func (h *Hall) Reset(ctx context.Context, room string, by Actor) (Live, error) {
 	if err := l.tick(ctx); err != nil {
 		return Live{}, &Unavailable{RetryAfter: retryAfter, Cause: err}
 	}
-	l.awaitCeiling(ctx)
+	if !l.awaitCeiling(ctx) {
+		return Live{}, errNotRecorded()
+	}
 	return l.View().Live(), nil
 }
 

@@ -64,9 +64,10 @@
 //     identity whose devices have all forgotten theirs a second one.
 //   - Sessions that ended early (ended.go): the list is in Redis alone, and in every gateway,
 //     which tells an empty Redis again. With both gone their passes are good until they expire.
-//   - Postgres away, or the gateway with the folder: rooms go on in all but two things:
-//     numbers end at the ceiling (more than sixty thousand ahead), and a room past its
-//     opening waits for its draw to be recorded.
+//   - Postgres away, or the gateway with the folder: rooms go on in all but three things:
+//     numbers end at the ceiling (more than sixty thousand ahead), a room past its
+//     opening waits for its draw to be recorded, and a reset ends all places but frees no
+//     number of the new epoch; it is answered as not on record.
 //   - Booking silent: what was last said of a room's stock stays.
 //   - A gateway killed: its visitors reconnect elsewhere; nothing was only there,
 //     but for the presence bits of a tick.

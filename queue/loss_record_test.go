@@ -2,6 +2,8 @@ package queue
 
 import (
 	"context"
+	"errors"
+	"net/http"
 	"slices"
 	"strconv"
 	"testing"
@@ -10,6 +12,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"usher/internal/devstack/devtest"
+	"usher/internal/problem"
 )
 
 // copyRoom gives to what from has of the room "r", in place of what to had.
@@ -179,6 +182,58 @@ func TestResetInTheQuietTimeForgetsNoSession(t *testing.T) {
 	s.reset(r)
 	s.pass(20*time.Second, s.join(0, 2)...)
 	s.expect("sessions and open calls", []uint64{s.live().Sessions, s.live().Called}, []uint64{2, 0})
+}
+
+// TestResetThatIsNotOnRecordSaysSo: it is in force all the same, and on record as soon as
+// somebody keeps the record again.
+func TestResetThatIsNotOnRecordSaysSo(t *testing.T) { onEachRecord(t, unrecordedReset) }
+
+func unrecordedReset(t *testing.T, recorder func(*stage) *Recorder) {
+	s := newStage(t, 2)
+	r := recorder(s)
+	s.configure(r, Patch{})
+	fan, before := s.join(0, 1)[0], s.live().Epoch
+
+	// It waits until this test loses patience: once it has looked at the new epoch again.
+	ctx, enough := context.WithCancel(context.Background())
+	defer enough()
+	done := make(chan error, 1)
+	go func() {
+		_, err := s.halls[0].Reset(ctx, "r", Actor{Name: "Ada"})
+		done <- err
+	}()
+	for ticks := 0; ticks < 2; {
+		changed := s.line(0).Changed()
+		if s.live().Epoch != before {
+			ticks++
+		}
+		select {
+		case <-changed:
+		case err := <-done:
+			t.Fatalf("a reset that nobody records ends by itself: %v", err)
+		}
+	}
+	enough()
+	if p, ok := problem.From(<-done); !ok || p.Status != http.StatusServiceUnavailable || p.Code != "not-recorded" {
+		t.Fatalf("a reset that nobody records: %v", p)
+	}
+	s.tick()
+	if p := s.place(1, fan); p.State != Lapsed {
+		t.Errorf("an old place is %s", p.State)
+	}
+	again := (*Unavailable)(nil)
+	if _, err := s.line(1).Join(context.Background()); !errors.As(err, &again) {
+		t.Errorf("a join before the epoch is on record: %v", err)
+	}
+	record(t, r)
+	s.tick()
+	fresh := s.join(1, 1)[0]
+	s.lose()
+	record(t, r)
+	s.tick()
+	if s.live().Epoch != fresh.Epoch || s.place(0, fan).State != Lapsed {
+		t.Errorf("after a loss the epoch is %s, not %s", s.live().Epoch, fresh.Epoch)
+	}
 }
 
 // TestResetTwiceKeepsSessionsOnRecord: the figures of the two epochs are the same.

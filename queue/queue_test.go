@@ -166,22 +166,7 @@ func TestResetBeginsAnEpochAndKeepsSessions(t *testing.T) {
 	if _, err := s.line(0).Claim(ctx, old[0]); err != nil {
 		t.Fatal(err)
 	}
-	done := make(chan error, 1)
-	go func() {
-		_, err := s.halls[0].Reset(ctx, "r", Actor{Name: "Ada"})
-		done <- err
-	}()
-	for waiting := true; waiting; {
-		select {
-		case err := <-done:
-			if err != nil {
-				t.Fatal(err)
-			}
-			waiting = false
-		case <-time.After(time.Millisecond):
-			s.durable("")
-		}
-	}
+	s.renew()
 	s.tick()
 	s.expect("an old place", s.place(1, old[1]).State, Lapsed)
 	if _, err := s.line(1).Claim(ctx, old[1]); !errors.Is(err, ErrLapsed) {

@@ -224,16 +224,13 @@ func TestResetOfADrawnRoomCanBeScheduledAnew(t *testing.T) {
 	s := newStage(t, 2)
 	db, _ := devtest.Postgres(t)
 	r := s.newRecorder(db)
-	ctx := context.Background()
 	s.configure(r, drawPatch(1))
 	s.join(0, 3)
 	s.pass(61 * time.Second)
 	record(t, r)
 	s.tick()
 	s.expect("drawn", s.line(1).View().drawn, true)
-	if _, err := s.halls[0].Reset(ctx, "r", Actor{}); err != nil {
-		t.Fatal(err)
-	}
+	s.reset(r)
 	record(t, r)
 	s.tick()
 	s.pass(5 * time.Second)

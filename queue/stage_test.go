@@ -59,23 +59,38 @@ func opt[T any](v T) Opt[T] { return Opt[T]{Sent: true, Value: &v} }
 func (s *stage) room(p Patch) {
 	s.t.Helper()
 	ctx := context.Background()
-	made := make(chan error, 1)
-	go func() { // a new room waits for its ceiling
+	s.recorded(func() error { // a new room waits for its ceiling
 		_, _, err := s.halls[0].Configure(ctx, "r", p, Actor{ID: "k1", Name: "Ada"})
-		made <- err
-	}()
+		return err
+	})
+	for _, h := range s.halls {
+		if err := h.look(ctx); err != nil {
+			s.t.Fatal(err)
+		}
+	}
+	s.tick()
+}
+
+// renew begins the next epoch at the first gateway.
+func (s *stage) renew() {
+	s.t.Helper()
+	s.recorded(func() error {
+		_, err := s.halls[0].Reset(context.Background(), "r", Actor{Name: "Ada"})
+		return err
+	})
+}
+
+// recorded runs act, with numbers made free meanwhile, as the Recorder would.
+func (s *stage) recorded(act func() error) {
+	s.t.Helper()
+	done := make(chan error, 1)
+	go func() { done <- act() }()
 	for {
 		select {
-		case err := <-made:
+		case err := <-done:
 			if err != nil {
-				s.t.Fatalf("configure: %v", err)
+				s.t.Fatal(err)
 			}
-			for _, h := range s.halls {
-				if err := h.look(ctx); err != nil {
-					s.t.Fatal(err)
-				}
-			}
-			s.tick()
 			return
 		case <-time.After(time.Millisecond):
 			s.durable("")

@@ -20,10 +20,7 @@ func afterReset(t *testing.T) *stage {
 	s.room(Patch{})
 	s.join(0, 3)
 	s.pass(time.Second)
-	if _, err := s.halls[0].Reset(ctx, "r", Actor{Name: "Ada"}); err != nil {
-		t.Fatal(err)
-	}
-	s.durable("")
+	s.renew()
 	s.tick()
 	s.clock.Add(10)
 	draw := Patch{Method: opt(Random), LobbyAt: opt(start), OpensAt: opt(start.Add(time.Minute))}
@@ -81,9 +78,7 @@ func TestNoDrawAfterRanksWereShown(t *testing.T) {
 			t.Errorf("the published rank %d has become %v", *before.Rank, p.Rank)
 		}
 	}
-	if _, err := s.halls[0].Reset(ctx, "r", Actor{Name: "Ada"}); err != nil {
-		t.Fatal(err)
-	}
+	s.renew()
 	if _, _, err := s.halls[0].Configure(ctx, "r", Patch{Method: opt(Random)}, Actor{Name: "Ada"}); err != nil {
 		t.Errorf("after a reset: %v", err)
 	}
