@@ -13,7 +13,7 @@
 //
 // With --bots the sale is besieged (bots.go): floods with fresh cookies, headless scripts that want hundreds of places,
 // replays. What bots get is used as fans use it, so that the report tells their share of the places and of the seats.
-// A third of all fans comes before the bots, to compare with. Who has a machine of its own in life computes and floods
+// A third of all fans comes before the bots, to compare with. Who has a machine of its own in life computes its proofs
 // in processes behind everything else of this one (internal/child), and what the gateway took for a join is read from
 // the kernel's times of arrival (stamp.go): else a rehearsal on one machine would measure itself.
 //
