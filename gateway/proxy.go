@@ -42,7 +42,11 @@ func newHop(name string, cfg origin.Config, ours bool, kept *cache.Cache, log *s
 	if ours {
 		cfg.Counts = shops
 	}
-	cfg.Interim = func(r *http.Request, status int, header http.Header) { visitOf(r).client.interim(status, header) }
+	cfg.Interim = func(r *http.Request, status int, header http.Header) {
+		if v, ok := problem.Kept(r.Context()).(*visit); ok { // a probe of its health has no client
+			v.client.interim(status, header)
+		}
+	}
 	o := &hop{Origin: origin.New(name, cfg, log), name: name, log: log, ours: ours}
 	transport := &cache.Transport{Cache: kept, Name: name, Next: o.Origin, Public: public, Purges: purgesNothing}
 	if ours {
