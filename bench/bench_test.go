@@ -2,8 +2,13 @@ package main
 
 import (
 	"bufio"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -35,6 +40,32 @@ func TestOnlyTheExpectedAnswerCounts(t *testing.T) {
 				t.Errorf("%d bytes of the answer are left", in.Buffered())
 			}
 		})
+	}
+}
+
+// A lean load counts every answer, and ends at the first that is not as wanted.
+func TestLeanLoad(t *testing.T) {
+	t.Parallel()
+	var asked atomic.Int64
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if asked.Add(1) > 2 && r.URL.Path == "/fails" {
+			w.WriteHeader(http.StatusInternalServerError)
+		}
+		fmt.Fprint(w, "an answer")
+	}))
+	defer server.Close()
+	for path, fails := range map[string]bool{"/": false, "/fails": true} {
+		asked.Store(0)
+		l := load{connections: 5, sent: new(atomic.Uint32), lean: true, status: http.StatusOK, write: func(out []byte, _ uint32, address string) []byte {
+			return fmt.Appendf(out, "GET %s HTTP/1.1\r\nHost: %s\r\n\r\n", path, address)
+		}}
+		p, err := l.run(t.Context(), server.Listener.Addr().String(), time.Second, 0)
+		switch {
+		case fails && err == nil:
+			t.Errorf("%d answers, and nobody minds that some failed", p.answers)
+		case !fails && (err != nil || p.answers < 5 || p.answers != asked.Load()):
+			t.Errorf("%d answers of %d, %v", p.answers, asked.Load(), err)
+		}
 	}
 }
 

@@ -80,7 +80,7 @@ type limiter struct {
 }
 
 func (l limiter) load(key func(n uint32) uint32) load {
-	return load{connections: connections, sent: new(atomic.Uint32), write: func(out []byte, n uint32, address string) []byte {
+	return load{connections: connections, sent: new(atomic.Uint32), lean: true, write: func(out []byte, n uint32, address string) []byte {
 		return l.ask(out, key(n), address)
 	}}
 }

@@ -21,7 +21,8 @@ type load struct {
 	sent        *atomic.Uint32 // how many were, in all turns
 	// write appends the nth request to out.
 	write  func(out []byte, n uint32, address string) []byte
-	status int // that every answer has to have; 0: 200 or 429, as limiters answer
+	status int  // that every answer has to have; 0: 200 or 429, as limiters answer
+	lean   bool // see drive
 }
 
 // joining is a load of joins, each for another client address, as a trusted proxy in front would send them: the
@@ -52,6 +53,9 @@ func (p pace) perSecond() float64 { return float64(p.answers) / p.took.Seconds()
 
 // run loads address until d is over or the number of answers is limit (0: none). An answer of another status is an error.
 func (l load) run(ctx context.Context, address string, d time.Duration, limit int64) (pace, error) {
+	if l.lean && limit == 0 {
+		return l.drive(ctx, address, d)
+	}
 	ctx, cancel := context.WithTimeout(ctx, d)
 	defer cancel()
 	var answers, begun atomic.Int64
@@ -117,13 +121,42 @@ func readAnswer(in *bufio.Reader, want int) error {
 	if length < 0 {
 		return fmt.Errorf("answer %d without a content length", status)
 	}
-	if status != want && (want != 0 || status != http.StatusOK && status != http.StatusTooManyRequests) {
+	if !wanted(status, want) {
 		body := make([]byte, min(length, 300))
 		_, _ = io.ReadFull(in, body) // the status is the news
 		return fmt.Errorf("want %d, got %d %s", want, status, body)
 	}
 	_, err = in.Discard(length)
 	return err
+}
+
+// answerSize is how long the answer is that in begins with, 0 as long as nobody can tell. It has a Content-Length, written
+// as usual, and the status wanted (see load).
+func answerSize(in []byte, want int) (int, error) {
+	const statusEnd = len("HTTP/1.1 200")
+	head := bytes.Index(in, []byte("\r\n\r\n"))
+	if head < statusEnd {
+		return 0, nil
+	}
+	status, length := decimal(in[statusEnd-3:statusEnd]), -1
+	const name = "\r\nContent-Length: "
+	if at := bytes.Index(in[:head], []byte(name)); at >= 0 {
+		said, _, _ := bytes.Cut(in[at+len(name):head], []byte("\r"))
+		length = decimal(said)
+	}
+	body := in[head+len("\r\n\r\n"):]
+	switch {
+	case length < 0:
+		return 0, fmt.Errorf("answer %d without a content length", status)
+	case !wanted(status, want):
+		return 0, fmt.Errorf("want %d, got %d %.300s", want, status, body)
+	}
+	return len(in) - len(body) + length, nil
+}
+
+// wanted tells whether an answer has the status that a load wants.
+func wanted(status, want int) bool {
+	return status == want || want == 0 && (status == http.StatusOK || status == http.StatusTooManyRequests)
 }
 
 // decimal is the number that digits say, -1 where they say none.
