@@ -76,7 +76,7 @@ func challenged(view *queue.View) queue.Challenge {
 	if view.Bypass() {
 		return queue.ChallengeOff
 	}
-	switch view.Room().Phase {
+	switch view.Phase() {
 	case queue.Scheduled, queue.Closed, queue.SoldOut:
 		return queue.ChallengeOff
 	}
@@ -91,13 +91,14 @@ func (s *Server) check(w http.ResponseWriter, r *http.Request, v *visit, line *q
 	if mode == queue.ChallengeOff || v.allowed {
 		return nil
 	}
-	room := view.Room().Room
+	room := v.room
 	a := s.asker(r, v, room, mode == queue.ChallengeAlways)
 	waited := false
 	if answer == "" {
-		turn := cookieOf(r, turnCookie+room, v.secure)
-		if ready, ok := s.checks.ReadyAt(a, turn); ok && !s.now().Before(ready) {
-			answer, waited = turn, true
+		if turn := cookieOf(r, turnCookie+room, v.secure); turn != "" {
+			if ready, ok := s.checks.ReadyAt(a, turn); ok && !s.now().Before(ready) {
+				answer, waited = turn, true
+			}
 		}
 	}
 	detail := "Many people are coming at once. Please solve the challenge to join."

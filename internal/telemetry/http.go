@@ -36,13 +36,13 @@ func Requests(log *slog.Logger, trust func(*http.Request) bool, next http.Handle
 		x := &exchange{recorder: recorder{ResponseWriter: w, status: http.StatusOK}, id: [1]string{id}}
 		field := x.id[:] // of both headers: who changes one sets a field of its own
 		r.Header[problem.RequestIDHeader], w.Header()[problem.RequestIDHeader] = field, field
-		x.request = *r.WithContext(x.context.With(r.Context(), id))
-		next.ServeHTTP(&x.recorder, &x.request)
+		ctx := x.context.With(r.Context(), id)
+		next.ServeHTTP(&x.recorder, r.WithContext(ctx))
 		level := slog.LevelDebug
 		if x.status >= http.StatusInternalServerError {
 			level = slog.LevelInfo
 		}
-		if ctx := x.request.Context(); log.Enabled(ctx, level) {
+		if log.Enabled(ctx, level) {
 			log.Log(ctx, level, "request", "method", r.Method, "path", r.URL.Path,
 				"status", x.status, "bytes", x.bytes, "ms", time.Since(start).Milliseconds())
 		}
@@ -52,7 +52,6 @@ func Requests(log *slog.Logger, trust func(*http.Request) bool, next http.Handle
 // exchange is what a request needs on its way, in one piece of memory.
 type exchange struct {
 	recorder
-	request http.Request
 	context problem.Identified
 	id      [1]string
 }
