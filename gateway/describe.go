@@ -53,6 +53,7 @@ func (s *Server) routes() error {
 		e.Handle(c.method, ginPath(c.path), c.handler)
 		s.describe(c)
 	}
+	s.describeAuthz()
 	e.GET("/rooms/:room", s.getPage)
 	e.POST("/rooms/:room/join", s.room(s.pageJoin))
 	e.POST("/rooms/:room/check", s.room(s.pageCheck))
@@ -157,6 +158,40 @@ func (s *Server) describe(c rawCall) {
 		op.Responses[fmt.Sprint(status)] = &huma.Response{Description: http.StatusText(status), Content: map[string]*huma.MediaType{problem.ContentType: {Schema: refusal}}}
 	}
 	doc.AddOperation(op)
+}
+
+// describeAuthz describes what other proxies ask, which is answered before any routing.
+func (s *Server) describeAuthz() {
+	text := func(name, in, doc string) *huma.Param {
+		return &huma.Param{Name: name, In: in, Required: in == "path", Description: doc, Schema: &huma.Schema{Type: huma.TypeString}}
+	}
+	header := func(doc string) *huma.Param {
+		return &huma.Param{Description: doc, Schema: &huma.Schema{Type: huma.TypeString}}
+	}
+	room := text("room", "query", "the room to ask for, where none protects what is asked for")
+	only := map[int]reflect.Type{http.StatusOK: nil}
+	paged := map[int]reflect.Type{http.StatusOK: nil, http.StatusSeeOther: nil} // to the waiting page
+	for _, c := range []struct {
+		path, id, summary string
+		parameters        []*huma.Param
+		answers           map[int]reflect.Type
+		refusals          []int
+	}{
+		{authzPath + "/nginx", "authz-nginx", "May this request go on? For auth_request: 401 is a page, whose way stands in X-Usher-Location, 403 anything else",
+			[]*huma.Param{room, text("answer", "query", "visitor: the answer that is meant for the visitor, which never allows")}, only, []int{401, 403}},
+		{authzPath + "/traefik", "authz-traefik", "May this request go on? For ForwardAuth", []*huma.Param{room}, paged, []int{403, 429, 503}},
+		{authzPath + "/caddy", "authz-caddy", "May this request go on? For forward_auth", []*huma.Param{room}, paged, []int{403, 429, 503}},
+		{envoyPath + "/{path}", "authz-envoy", "May this request go on? For ext_authz over HTTP: any method, the visitor's own path behind the prefix",
+			[]*huma.Param{text("path", "path", "of the visitor's request, slashes and all"), text("X-Usher-Room", "header", "the room to ask for, where none protects the path")}, paged, []int{403, 429, 503}},
+	} {
+		s.describe(rawCall{method: http.MethodGet, path: c.path, id: c.id, summary: c.summary, answers: c.answers, refusals: c.refusals})
+		op := s.api.OpenAPI().Paths[c.path].Get
+		op.Tags, op.Parameters = []string{"proxies"}, c.parameters
+		op.Responses["200"].Headers = map[string]*huma.Param{
+			"X-Usher-Room": header("the room of the pass"), "X-Usher-Session": header("the session of the pass"),
+			"Cookie": header("the visitor's cookies without Usher's own, to be sent on in place of theirs"),
+		}
+	}
 }
 
 // watchRoom streams the live figures to an operator.

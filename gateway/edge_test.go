@@ -231,6 +231,7 @@ func TestPagesAndDescription(t *testing.T) {
 		"/api/v1/rooms/{room}/place/return": "post", "/api/v1/rooms/{room}/place/ws": "get", "/api/v1/rooms/{room}/place/events": "get",
 		"/api/v1/rooms/{room}/place/receipt": "get", "/api/v1/rooms/{room}/pass": "post delete", "/api/v1/rooms/{room}/draw": "get",
 		"/.well-known/jwks.json": "get", "/api/v1/operate/rooms/{room}": "get put", "/api/v1/events": "get",
+		"/authz/nginx": "get", "/authz/traefik": "get", "/authz/caddy": "get", "/authz/envoy/{path}": "get",
 	} {
 		for _, method := range strings.Fields(methods) {
 			if doc.Paths[path][method] == nil {
