@@ -72,6 +72,10 @@ func StartSentinel(ctx context.Context, dir string) (_ *RedisSet, err error) {
 	var addresses []string
 	for _, r := range s.sentinels {
 		addresses = append(addresses, r.address())
+		// After standing still for a moment it would only watch for half a minute.
+		if err := r.do(ctx, "SENTINEL", "DEBUG", "tilt-period", 1000); err != nil {
+			return nil, fmt.Errorf("tell a sentinel to act soon again: %w", err)
+		}
 		err := until(ctx, func() error {
 			primary, err := r.fields(ctx, "SENTINEL", "MASTER", primaryName)
 			switch {
