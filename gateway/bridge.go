@@ -24,9 +24,8 @@ const (
 	bridgeSilent  = 2*pingTime + 5*time.Second
 )
 
-// handshakeFields are between the client and us; the dialer writes its own.
-var handshakeFields = []string{"Connection", "Upgrade", "Sec-Websocket-Key", "Sec-Websocket-Version", "Sec-Websocket-Extensions",
-	"Sec-Websocket-Protocol", "Keep-Alive", "Proxy-Connection", "Proxy-Authorization", "Te", "Trailer", "Transfer-Encoding", "Content-Length"}
+// handshakeFields are of the client's handshake; the dialer writes its own.
+var handshakeFields = []string{"Sec-Websocket-Key", "Sec-Websocket-Version", "Sec-Websocket-Extensions", "Sec-Websocket-Protocol"}
 
 // bridge ends the client's WebSocket here and opens one to the origin, one to one.
 // It lasts until either side closes, until the pass ends, or until a drain.
@@ -68,14 +67,14 @@ func (s *Server) hold(keep func()) {
 // connect opens both sides; a nil client means that the refusal is written.
 func (s *Server) connect(w http.ResponseWriter, r *http.Request, v *visit, o *hop) (client, far *websocket.Conn) {
 	header := r.Header.Clone()
-	for _, listed := range strings.Split(r.Header.Get("Connection"), ",") {
-		header.Del(strings.TrimSpace(listed))
-	}
+	dropHops(header)
+	header[problem.RequestIDHeader] = r.Header[problem.RequestIDHeader] // whatever Connection names
 	for _, name := range handshakeFields {
-		header.Del(name)
+		delete(header, name)
 	}
 	sanitise(header, v, r.Host, o.ours)
 	header.Set("Host", r.Host)
+	orElse(header, "User-Agent", nil) // else the dialer names itself
 	protocols := slices.DeleteFunc(websocket.Subprotocols(r), func(p string) bool { return strings.HasPrefix(p, placeProtocol) })
 	dialer := websocket.Dialer{
 		HandshakeTimeout: handshakeTime, Subprotocols: protocols,
@@ -87,6 +86,7 @@ func (s *Server) connect(w http.ResponseWriter, r *http.Request, v *visit, o *ho
 		return nil, nil
 	}
 	target.Scheme = map[string]string{"http": "ws", "https": "wss"}[target.Scheme]
+	target.RawQuery = plainQuery(target.RawQuery)
 	far, answer, err := dialer.DialContext(r.Context(), target.String(), header)
 	opened(err == nil || answer != nil && answer.StatusCode < http.StatusBadGateway, err == nil || r.Context().Err() == nil)
 	switch {
