@@ -141,9 +141,9 @@ func (s *Server) shop(w http.ResponseWriter, r *http.Request, v *visit) {
 	if room := roomOf(v.path); room != "" {
 		v.room = room
 		if t, byToken, ok := s.place(r, room); ok {
-			v.place, v.byToken, v.holder = &t, byToken, placeHolder(room, t.Number)
+			v.shows(t, byToken)
 		} else if c, err := s.passes.FromRequest(r, room, s.now()); err == nil {
-			v.claims, v.holder = &c, holder{room, c.Session}
+			v.holds(c, room)
 		}
 	}
 	event, guarded := eventOf(r.Method, v.path)
@@ -163,7 +163,7 @@ func (s *Server) shop(w http.ResponseWriter, r *http.Request, v *visit) {
 		case known:
 			audience := pass.RoomOfEvent(event, room)
 			if c, err := s.passes.FromRequest(r, audience, s.now()); err == nil {
-				v.claims, v.holder = &c, holder{audience, c.Session}
+				v.holds(c, audience)
 			}
 		}
 	}
@@ -281,7 +281,7 @@ func (s *Server) guard(w http.ResponseWriter, r *http.Request, v *visit, audienc
 	now := s.now()
 	claims, err := s.passes.FromRequest(r, audience, now)
 	if err == nil {
-		v.claims, v.holder = &claims, holder{audience, claims.Session}
+		v.holds(claims, audience)
 	}
 	if !s.charge(w, r, v) {
 		return false
@@ -353,7 +353,7 @@ func (s *Server) give(w http.ResponseWriter, r *http.Request, v *visit, audience
 	setPassCookie(w, audience, token, claims.ExpiresAt.Sub(now), v.secure)
 	v.given = true
 	r.Header.Set(passHeader, token) // where booking and origins look first
-	v.claims, v.holder = &claims, holder{audience, claims.Session}
+	v.holds(claims, audience)
 	return true, nil
 }
 

@@ -16,10 +16,14 @@ import (
 // another device's place.
 type joinBody struct{ challenge, invite, resume string }
 
-func readJoin(r *http.Request) (read joinBody, refused *problem.Problem) {
+func readJoin(r *http.Request) (joinBody, *problem.Problem) {
 	if r.Body == nil || r.Body == http.NoBody {
-		return read, nil
+		return joinBody{}, nil // as most do, who take no memory for it
 	}
+	return parseJoin(r)
+}
+
+func parseJoin(r *http.Request) (read joinBody, refused *problem.Problem) {
 	body, err := io.ReadAll(r.Body)
 	var tooLarge *http.MaxBytesError
 	switch {

@@ -58,6 +58,16 @@ func (v *visit) keep(r *http.Request) {
 
 func visitOf(r *http.Request) *visit { return problem.Kept(r.Context()).(*visit) }
 
+// shows notes the visitor's place, which takes memory only here: most who come have none.
+func (v *visit) shows(t queue.Token, byToken bool) {
+	v.place, v.byToken, v.holder = &t, byToken, placeHolder(t.Room, t.Number)
+}
+
+// holds notes the visitor's pass for audience.
+func (v *visit) holds(c pass.Claims, audience string) {
+	v.claims, v.holder = &c, holder{audience, c.Session}
+}
+
 // fieldsKept is for how many header fields an answer usually has room beside the request.
 const fieldsKept = 4
 
