@@ -73,10 +73,11 @@ type bucket struct {
 	heard int64 // the store's own time of it
 }
 
-// NewTable returns a table that remembers keys of them, or somewhat more: the rows of its
-// parts are a power of two. Leased, a store counts for all processes together.
+// NewTable returns a table for so many keys, with room for two to four times as many: rows fill
+// unevenly, and at half of its room one key in a hundred finds its row full and has another
+// dropped. Leased, a store counts for all processes together.
 func NewTable(p Policy, keys int, leased bool) *Table {
-	rows := max(1, (keys+tableShards*rowKeys-1)/(tableShards*rowKeys))
+	rows := max(1, 2*keys/(tableShards*rowKeys))
 	return &Table{policy: p, leased: leased, seed: maphash.MakeSeed(), maxRows: 1 << bits.Len(uint(rows-1))}
 }
 
