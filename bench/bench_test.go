@@ -55,11 +55,15 @@ func TestLeanLoad(t *testing.T) {
 	}))
 	defer server.Close()
 	for path, fails := range map[string]bool{"/": false, "/fails": true} {
-		asked.Store(0)
 		l := load{connections: 5, sent: new(atomic.Uint32), lean: true, status: http.StatusOK, write: func(out []byte, _ uint32, address string) []byte {
 			return fmt.Appendf(out, "GET %s HTTP/1.1\r\nHost: %s\r\n\r\n", path, address)
 		}}
-		p, err := l.run(t.Context(), server.Listener.Addr().String(), time.Second, 0)
+		var p pace
+		var err error
+		for try := 0; err == nil && p.answers < 5 && try < 60; try++ { // a machine may stand still for all of a second
+			asked.Store(0)
+			p, err = l.run(t.Context(), server.Listener.Addr().String(), time.Second, 0)
+		}
 		switch {
 		case fails && err == nil:
 			t.Errorf("%d answers, and nobody minds that some failed", p.answers)

@@ -36,7 +36,7 @@ func TestADrawIsRecomputed(t *testing.T) {
 	}
 	bases := strings.Join([]string{usher.Gateways[0].URL, usher.Gateways[1].URL}, ",")
 	said := rehearse(t, "--base", bases, "--operator-key", site.OperatorKey, "--room", "lottery",
-		"--fans", "120", "--arrive", "4s", "--seed", "3", "--duration", "1m", "--draw-in", "4s", "--capacity", "40", "--pace", "1200")
+		"--fans", "120", "--arrive", "4s", "--seed", "3", "--duration", "1m", "--draw-in", "12s", "--capacity", "40", "--pace", "1200")
 	if !strings.Contains(said, "ranks of a lobby of") {
 		t.Errorf("no draw was checked:\n%s", said)
 	}
@@ -91,7 +91,7 @@ func startSite(t *testing.T, gateways int) *site.Site {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	usher, err := site.Start(ctx, site.Config{Folder: t.TempDir(), Program: program, Gateways: gateways})
 	if err != nil {
