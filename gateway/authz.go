@@ -84,7 +84,7 @@ func (s *Server) authz(w http.ResponseWriter, r *http.Request, v *visit, proxy s
 		redirect(out, asked.RequestURI)
 		return
 	}
-	keepCookies(asked.Header, func(name string) bool { return !isPlaceCookie(name) && !isOperatorCookie(name) })
+	keepCookies(asked.Header, func(name string) bool { return !isPlaceCookie(name) && !isCheckCookie(name) && !isOperatorCookie(name) })
 	h := out.Header()
 	h.Set("X-Usher-Room", o.claims.Room)
 	h.Set("X-Usher-Session", o.claims.Session)

@@ -58,7 +58,7 @@ func TestAuthz(t *testing.T) {
 				v.host = "www.example.org"
 				h := append([]string{"X-Forwarded-Proto", "https", "Accept", accept}, append(more, call[1:]...)...)
 				if token != "" {
-					h = append(h, "Cookie", "__Host-usher-pass-gala="+token+"; __Host-usher-place-gala=p; theirs=1")
+					h = append(h, "Cookie", "__Host-usher-pass-gala="+token+"; __Host-usher-place-gala=p; __Host-usher-cleared=c; __Host-usher-wait-gala=t; theirs=1")
 				}
 				return v.do("GET", call[0], "", h...)
 			}
@@ -66,7 +66,7 @@ func TestAuthz(t *testing.T) {
 			if a.status != 200 || a.header.Get("X-Usher-Room") != "gala" || a.header.Get("X-Usher-Session") != "session-1" {
 				t.Errorf("with a pass: %d %v", a.status, a.header)
 			}
-			if c := a.header.Get("Cookie"); strings.Contains(c, "place") || !strings.Contains(c, "theirs=1") {
+			if c := a.header.Get("Cookie"); strings.Contains(c, "place") || strings.Contains(c, "usher-cleared") || strings.Contains(c, "usher-wait") || !strings.Contains(c, "theirs=1") {
 				t.Errorf("cookies for the site: %q", c)
 			}
 			uri := "%2Fbox%3Fseat%3D1"

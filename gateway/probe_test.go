@@ -31,3 +31,33 @@ func TestProbesMayBeAnsweredWithHints(t *testing.T) {
 		}
 	}
 }
+
+// A client of HTTP/1.0, which an nginx in front is by default, knows no answer before the answer.
+func TestOldClientsGetNoHints(t *testing.T) {
+	t.Parallel()
+	s := inFront(t, scripted(t, func(*http.Request) string {
+		return "HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\n" + page("ok")
+	}))
+	for _, method := range ways {
+		w := s.wireFrom("127.0.0.1")
+		w.send(method + " / HTTP/1.0\r\nHost: site.example\r\n\r\n")
+		if res, body := w.answer(); res == nil || res.StatusCode != http.StatusOK || string(body) != "ok" {
+			t.Errorf("%s: %v %s", method, res, body)
+		}
+	}
+}
+
+// What is no status that a client may be told is no answer.
+func TestStatusesThatAreNone(t *testing.T) {
+	t.Parallel()
+	for _, status := range []string{"000", "099"} {
+		s := inFront(t, scripted(t, func(*http.Request) string { return "HTTP/1.1 " + status + " Odd\r\nContent-Length: 2\r\n\r\nok" }))
+		for _, method := range ways {
+			w := s.wireFrom("127.0.0.1")
+			w.ask(method, "/")
+			if res, body := w.answer(); res == nil || res.StatusCode != http.StatusBadGateway || res.Header.Get("X-Request-Id") == "" {
+				t.Errorf("%s: status %s: %v %s", method, status, res, body)
+			}
+		}
+	}
+}

@@ -43,7 +43,8 @@ func newHop(name string, cfg origin.Config, ours bool, kept *cache.Cache, log *s
 		cfg.Counts = shops
 	}
 	cfg.Interim = func(r *http.Request, status int, header http.Header) {
-		if v, ok := problem.Kept(r.Context()).(*visit); ok { // a probe of its health has no client
+		// A probe of its health has no client, and one of HTTP/1.0 knows no such answer.
+		if v, ok := problem.Kept(r.Context()).(*visit); ok && r.ProtoAtLeast(1, 1) {
 			v.client.interim(status, header)
 		}
 	}
