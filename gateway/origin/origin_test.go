@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -14,6 +13,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"usher/internal/devstack/devtest"
 )
 
 // bound is for every wait: no test depends on speed.
@@ -105,12 +106,7 @@ func eventually(t *testing.T, what string, cond func() bool) {
 
 func closedAddress(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return "http://" + l.Addr().String()
+	return "http://127.0.0.1:" + devtest.Port(t)
 }
 
 func TestRequestsAreSpreadByWhatIsUnderWay(t *testing.T) {
