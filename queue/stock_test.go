@@ -49,7 +49,7 @@ func TestSoldOutClosesTheRoom(t *testing.T) {
 	now := s.place(1, fans[19])
 	s.expect("called, and the last one's place", []any{s.live().CalledTotal, now.State, *now.Position, now.Phase}, []any{called, p.State, *p.Position, SoldOut})
 	record(t, r) // what a loss may take is younger
-	s.lose() // booking has not spoken yet
+	s.lose()     // booking has not spoken yet
 	record(t, r)
 	record(t, r)
 	s.tick()
