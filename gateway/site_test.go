@@ -99,6 +99,11 @@ func (s *site) start(changes ...func(*Config)) {
 	}
 	s.hall = hall
 	keepRunning(s.t, hall.Run)
+	for deadline := time.Now().Add(patience); hall.Ready() != nil || !hall.Known(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			s.t.Fatalf("the gateway never looked for its rooms: %v", hall.Ready())
+		}
+	}
 	behind := httptest.NewServer(http.HandlerFunc(echo))
 	s.t.Cleanup(behind.Close)
 	at, err := url.Parse(behind.URL)
