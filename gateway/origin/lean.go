@@ -67,6 +67,7 @@ type wire struct {
 var (
 	errHeaderTooLarge = errors.New("the header of the answer is too large")
 	errSwitches       = errors.New("the server switches to a protocol that nobody asked for")
+	errNoStatus       = errors.New("the status of the answer is none")
 )
 
 // Read reads for in.
@@ -185,6 +186,8 @@ func (l *lean) exchange(w *wire, r *http.Request) (*http.Response, error) {
 			return res, nil
 		case res.StatusCode == http.StatusSwitchingProtocols:
 			return nil, errSwitches
+		case res.StatusCode < http.StatusContinue:
+			return nil, errNoStatus
 		case interim == maxInterim:
 			return nil, errors.New("too many interim answers")
 		}

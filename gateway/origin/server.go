@@ -107,11 +107,18 @@ func (s *server) RoundTrip(r *http.Request) (*http.Response, error) {
 	mu.Lock()
 	over = true
 	mu.Unlock()
-	if err == nil && res.StatusCode == http.StatusSwitchingProtocols {
-		_ = res.Body.Close()
-		return nil, errSwitches
+	switch {
+	case err != nil:
+		return nil, err
+	case res.StatusCode == http.StatusSwitchingProtocols:
+		err = errSwitches
+	case res.StatusCode < http.StatusContinue:
+		err = errNoStatus
+	default:
+		return res, nil
 	}
-	return res, err
+	_ = res.Body.Close()
+	return nil, err
 }
 
 func (s *server) closeIdle() {
