@@ -21,9 +21,8 @@ const (
 	scriptsPer  = 100 // fans for one headless script that wants scriptPlaces places; every other one solves challenges
 	replayerPer = 400 // fans for one that has a place of its own and sends its proof and its token again and again
 
-	botProcessors = 2 // on which all bots compute together
-	scriptPlaces  = 500
-	replays       = 20
+	scriptPlaces = 500
+	replays      = 20
 
 	saleOver = 0.95 // of the fans have gone: what bots do then is nobody's harm
 
@@ -51,7 +50,7 @@ type siege struct {
 	*rehearsal
 	performance string // "" where nothing is sold
 	retries     *tally // the bots' own
-	computing   *provers
+	computing   *prover
 
 	mu    sync.Mutex // guards the rest
 	seen  Siege
@@ -119,7 +118,7 @@ func (s *siege) campus(ctx context.Context, address net.Addr) {
 func (s *siege) run(ctx, inside context.Context, seed uint64) error {
 	computing, stop := context.WithCancel(ctx)
 	var err error
-	if s.computing, err = startProvers(computing, botProcessors); err != nil {
+	if s.computing, err = startProver(computing); err != nil {
 		stop()
 		return err
 	}

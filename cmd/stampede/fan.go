@@ -114,7 +114,7 @@ func (v *visit) enter(ctx context.Context) (p placeDoc, t Timing, status int, er
 		if !ok || r.Challenge == nil {
 			return p, t, status, err
 		}
-		answer, wrong := v.provers.solve(ctx, r.Challenge)
+		answer, wrong := v.prover.solve(ctx, r.Challenge)
 		if wrong != nil {
 			return p, t, status, wrong
 		}

@@ -28,7 +28,7 @@ type options struct {
 	Room        string        `required:"" help:"The waiting room."`
 	Event       string        `placeholder:"SLUG" help:"The event to buy from (default: the event of the room's name; without one fans only take passes and give them back)."`
 	Fans        int           `default:"2000" help:"How many fans come. Each needs a socket while it waits and two while it shops; a process may open 20,000."`
-	Arrive      time.Duration `help:"The time over which they arrive (default: 5s; with --bots 20 ms for each beside bots, for all compute their proofs on this machine)."`
+	Arrive      time.Duration `help:"The time over which they arrive (default: 5s; with --bots 40 ms for each beside bots: fewer than a pace of 1,800 calls, so that the line is as short before the bots as beside them)."`
 	Seats       int           `default:"2" help:"Seats that each fan wants."`
 	Duration    time.Duration `default:"10m" help:"When the rehearsal ends, whoever still waits. Who is inside then may finish."`
 	Seed        uint64        `help:"Casts parts, tastes and pauses; the same seed gives the same crowd (default: random, printed)."`
@@ -48,7 +48,7 @@ var (
 
 const (
 	maxDescriptors = 20_000
-	proofTime      = 20 * time.Millisecond // what a fan's proof costs one processor, and some
+	besiegedGap    = 40 * time.Millisecond // between two fans beside bots; one process computes the proofs of all
 )
 
 var slug = regexp.MustCompile(`^[a-z0-9-]{1,40}$`)
@@ -124,7 +124,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return fmt.Errorf("%w: %w", errUsage, err)
 	}
 	if o.Bots && o.Arrive == 0 {
-		o.Arrive = time.Duration(o.Fans) * proofTime
+		o.Arrive = time.Duration(o.Fans) * besiegedGap
 	}
 	if o.Arrive == 0 {
 		o.Arrive = 5 * time.Second

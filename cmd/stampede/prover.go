@@ -17,41 +17,34 @@ var children = child.Kinds{
 	"flood":  flood,
 }
 
-// provers compute proofs in processes of their own, behind everything else that this machine has to do: who answers
-// challenges has a machine of its own. They are processes and not threads, because a Go program whose collector waits
-// for a thread that gets no time stands still as a whole.
-type provers struct {
-	all  []*child.Child
-	free chan *child.Child
+// A prover computes proofs in a process of its own, behind everything else that this machine has to do: who answers
+// challenges has a machine of its own. It is a process and not a thread, because a Go program whose collector waits for a
+// thread that gets no time stands still as a whole; fans have one and bots have one, so that no processor has always
+// something to do (see stint).
+type prover struct {
+	child *child.Child
+	free  chan struct{} // holds one token while nothing is asked
 }
 
-// startProvers starts n processes. stop must be called when the context has ended, or nothing is asked any more.
-func startProvers(ctx context.Context, n int) (*provers, error) {
-	p := &provers{free: make(chan *child.Child, n)}
-	for range n {
-		c, err := child.StartBehind(ctx, "prover")
-		if err != nil {
-			p.stop()
-			return nil, fmt.Errorf("start a prover: %w", err)
-		}
-		p.all = append(p.all, c)
-		p.free <- c
+// startProver starts the process. stop must be called when the context has ended, or nothing is asked any more.
+func startProver(ctx context.Context) (*prover, error) {
+	c, err := child.StartBehind(ctx, "prover")
+	if err != nil {
+		return nil, fmt.Errorf("start a prover: %w", err)
 	}
+	p := &prover{child: c, free: make(chan struct{}, 1)}
+	p.free <- struct{}{}
 	return p, nil
 }
 
-func (p *provers) stop() {
-	for _, c := range p.all {
-		c.Stop()
-	}
-}
+func (p *prover) stop() { p.child.Stop() }
 
-// solve has a challenge answered, once one of them is free.
-func (p *provers) solve(ctx context.Context, challenge json.RawMessage) (string, error) {
+// solve has a challenge answered, once those who asked before have their answers.
+func (p *prover) solve(ctx context.Context, challenge json.RawMessage) (string, error) {
 	select {
-	case c := <-p.free:
-		defer func() { p.free <- c }()
-		return ask(c, challenge)
+	case <-p.free:
+		defer func() { p.free <- struct{}{} }()
+		return ask(p.child, challenge)
 	case <-ctx.Done():
 		return "", ctx.Err()
 	}

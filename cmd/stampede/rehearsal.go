@@ -33,7 +33,7 @@ type rehearsal struct {
 	retries      *tally
 	refused      *tally // what fans met of 429 and 5xx
 	challenge    string // when the room asks for challenges by itself
-	provers      *provers
+	prover       *prover
 
 	callTTLs atomic.Int64 // nanoseconds, of the latest sample
 
@@ -74,10 +74,6 @@ func onLoopback(ctx context.Context, gateways []*url.URL) bool {
 	return runtime.GOOS == "linux"
 }
 
-// fanProvers is how many processes compute for all fans: more than bots have, because they share what is left of this
-// machine's processors evenly, and fans come with processors of their own.
-const fanProvers = 2 * botProcessors
-
 // cast gives a fan its part. Parts that need more time than the rehearsal has are played plainly.
 func cast(rng *rand.Rand, presence, call, duration time.Duration) Part {
 	part := Plain
@@ -116,11 +112,11 @@ func (r *rehearsal) crowd(ctx context.Context, o options, progress io.Writer) (*
 	}
 	computing, stopProvers := context.WithCancel(ctx)
 	var err error
-	if r.provers, err = startProvers(computing, fanProvers); err != nil {
+	if r.prover, err = startProver(computing); err != nil {
 		stopProvers()
 		return h, err
 	}
-	defer r.provers.stop()
+	defer r.prover.stop()
 	defer stopProvers() // first
 	all := o.Fans
 	var besiegers *siege
