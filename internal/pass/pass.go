@@ -218,10 +218,13 @@ func tokens(h http.Header, room string) iter.Seq[string] {
 				return
 			}
 		}
-		for _, prefix := range [...]string{hostOnly + cookieName, cookieName} {
+		for _, of := range [...]struct {
+			prefix string
+			most   int // a browser has one of a __Host- name; each more is a signature to check
+		}{{hostOnly + cookieName, 1}, {cookieName, SameNamed}} {
 			n := 0
-			for value := range CookiesNamed(h, prefix, room) {
-				if n++; n > SameNamed {
+			for value := range CookiesNamed(h, of.prefix, room) {
+				if n++; n > of.most {
 					break
 				}
 				if value != "" && !yield(value) {
