@@ -110,14 +110,14 @@ func (r *rehearsal) crowd(ctx context.Context, o options, progress io.Writer) (*
 			h.Areas[a.Name] += a.Capacity
 		}
 	}
-	computing, stopProvers := context.WithCancel(ctx)
+	computing, stopComputing := context.WithCancel(ctx)
 	var err error
 	if r.prover, err = startProver(computing); err != nil {
-		stopProvers()
+		stopComputing()
 		return h, err
 	}
 	defer r.prover.stop()
-	defer stopProvers() // first
+	defer stopComputing() // first
 	all := o.Fans
 	var besiegers *siege
 	var early int           // fans come before the bots,
