@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/cookiejar"
 	"net/http/httptest"
@@ -22,6 +23,7 @@ import (
 	"usher/gateway/origin"
 	"usher/gateway/policy"
 	"usher/internal/devstack/devtest"
+	"usher/internal/http1"
 	"usher/internal/keyring"
 	"usher/internal/operator"
 	"usher/internal/pass"
@@ -127,33 +129,41 @@ func (s *site) start(changes ...func(*Config)) {
 		s.t.Fatal(err)
 	}
 	keepRunning(s.t, s.server.Run)
-	front := httptest.NewUnstartedServer(s.server.Handler())
-	front.Listener, front.Config.ConnContext = s.server.Guard(front.Listener), ConnContext
-	front.Start()
-	s.t.Cleanup(front.Close)
+	s.url = s.front(&http.Server{})
 	s.t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
 		s.server.Drain(ctx)
 	})
-	if s.url, err = url.Parse(front.URL); err != nil {
+}
+
+// front serves the gateway as a process of it does, with these settings, until the test ends.
+func (s *site) front(settings *http.Server) *url.URL {
+	s.t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
 		s.t.Fatal(err)
 	}
+	settings.Handler = s.server.Handler()
+	front := &http1.Server{HTTP: settings}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = front.Serve(s.server.Guard(l)) // until Close
+	}()
+	s.t.Cleanup(func() {
+		_ = front.Close()
+		<-ended
+	})
+	return &url.URL{Scheme: "http", Host: l.Addr().String()}
 }
 
 // behind is the same gateway in a server that keeps an idle connection for so long, and gives
 // a busy one so long to be read and answered (0: any time).
 func (s *site) behind(idle, busy time.Duration) *site {
 	s.t.Helper()
-	front := httptest.NewUnstartedServer(s.server.Handler())
-	front.Config.IdleTimeout, front.Config.ReadTimeout, front.Config.WriteTimeout = idle, busy, busy
-	front.Start()
-	s.t.Cleanup(front.Close)
 	b := *s
-	var err error
-	if b.url, err = url.Parse(front.URL); err != nil {
-		s.t.Fatal(err)
-	}
+	b.url = s.front(&http.Server{IdleTimeout: idle, ReadTimeout: busy, WriteTimeout: busy})
 	return &b
 }
 

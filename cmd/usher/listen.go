@@ -10,7 +10,7 @@ import (
 	"syscall"
 	"time"
 
-	"usher/gateway"
+	"usher/internal/http1"
 	"usher/internal/telemetry"
 )
 
@@ -31,9 +31,8 @@ func listen(ctx context.Context, address string) (net.Listener, error) {
 // goodbye to connections that http.Server does not know, then finishes the
 // requests under way.
 func serving(l net.Listener, h http.Handler, log *slog.Logger, drain func(context.Context), wait patience) part {
-	srv := &http.Server{
+	srv := &http1.Server{HTTP: &http.Server{
 		Handler:           h,
-		ConnContext:       gateway.ConnContext,
 		ReadHeaderTimeout: 10 * time.Second,
 		ReadTimeout:       time.Minute,
 		WriteTimeout:      time.Minute, // streams and WebSockets set their own
@@ -48,7 +47,7 @@ func serving(l net.Listener, h http.Handler, log *slog.Logger, drain func(contex
 			WriteByteTimeout:              30 * time.Second,
 		},
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug), // what strangers' connections die of
-	}
+	}}
 	return func(ctx context.Context) error {
 		failed := make(chan error, 1)
 		go func() { failed <- srv.Serve(l) }() // ends with Shutdown or Close below

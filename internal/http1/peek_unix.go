@@ -1,17 +1,14 @@
 //go:build unix
 
-package gateway
+package http1
 
-import (
-	"net"
-	"syscall"
-)
+import "syscall"
 
 const canPeek = true
 
 // leaves waits until something comes over conn, it ends, or its read deadline, and tells
 // whether it ended; what came stays there to be read.
-func leaves(conn *net.TCPConn) bool {
+func leaves(conn Conn) bool {
 	raw, err := conn.SyscallConn()
 	if err != nil {
 		return true

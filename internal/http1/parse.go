@@ -1,0 +1,138 @@
+package http1
+
+import (
+	"bytes"
+	"net/http"
+	"net/textproto"
+	"net/url"
+	"strings"
+
+	"golang.org/x/net/http/httpguts"
+)
+
+// methods are those of plain requests.
+var methods = map[string]string{}
+
+func init() {
+	for _, m := range []string{
+		http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodOptions,
+	} {
+		methods[m] = m
+	}
+}
+
+const (
+	maxFields = 100
+	maxDigits = 15 // of a length: no number of so many overflows
+)
+
+// parse fills r from the head of a request, from its first byte to the empty line that ends it. It returns false for
+// one that is not plain. The request's strings are parts of one copy of the head.
+func parse(head []byte, r *http.Request) bool {
+	line, rest, ok := cutLine(string(head))
+	if !ok {
+		return false
+	}
+	const version = " HTTP/1.1"
+	method, target, _ := strings.Cut(line, " ")
+	target, ok = strings.CutSuffix(target, version)
+	if method = methods[method]; !ok || method == "" || target == "" || target[0] != '/' || !visible(target) {
+		return false
+	}
+	fields := strings.Count(rest, "\r\n") - 1 // and the empty line
+	if fields < 1 || fields > maxFields {
+		return false
+	}
+	where, err := url.ParseRequestURI(target)
+	if err != nil {
+		return false
+	}
+	r.Method, r.URL, r.RequestURI = method, where, target
+	r.Proto, r.ProtoMajor, r.ProtoMinor = version[1:], 1, 1
+	r.Header, r.Body = make(http.Header, fields), http.NoBody
+	values := make([]string, 0, fields) // one piece of memory for all
+	for {
+		if line, rest, ok = cutLine(rest); !ok {
+			return false
+		}
+		if line == "" {
+			break
+		}
+		name, value, ok := strings.Cut(line, ":")
+		if value = textproto.TrimString(value); !ok || !httpguts.ValidHeaderFieldName(name) || !httpguts.ValidHeaderFieldValue(value) {
+			return false
+		}
+		name = textproto.CanonicalMIMEHeaderKey(name)
+		switch name {
+		case "Host":
+			if r.Host != "" || value == "" || !httpguts.ValidHostHeader(value) {
+				return false
+			}
+			r.Host = value
+			continue
+		case "Content-Length":
+			if r.ContentLength, ok = length(value); !ok || r.Header[name] != nil {
+				return false
+			}
+		case "Connection":
+			switch {
+			case strings.EqualFold(value, "close"):
+				r.Close = true
+			case !strings.EqualFold(value, "keep-alive"):
+				return false
+			}
+		case "Transfer-Encoding", "Trailer", "Upgrade", "Expect", "Pragma": // the last may change another field
+			return false
+		}
+		if before := r.Header[name]; before != nil {
+			r.Header[name] = append(before, value)
+			continue
+		}
+		values = append(values, value)
+		r.Header[name] = values[len(values)-1 : len(values) : len(values)]
+	}
+	return rest == "" && r.Host != ""
+}
+
+// cutLine cuts a line off, which ends with CR LF and has neither in it.
+func cutLine(s string) (line, rest string, ok bool) {
+	i := strings.IndexByte(s, '\n')
+	if i < 1 || s[i-1] != '\r' {
+		return "", "", false
+	}
+	line = s[:i-1]
+	return line, s[i+1:], strings.IndexByte(line, '\r') < 0
+}
+
+// visible tells whether there are only the characters of a target: printing ones of ASCII, and no space.
+func visible(s string) bool {
+	for i := range len(s) {
+		if s[i] <= ' ' || s[i] >= 0x7f {
+			return false
+		}
+	}
+	return true
+}
+
+// length reads a Content-Length.
+func length(s string) (n int64, ok bool) {
+	if s == "" || len(s) > maxDigits {
+		return 0, false
+	}
+	for i := range len(s) {
+		if s[i] < '0' || s[i] > '9' {
+			return 0, false
+		}
+		n = 10*n + int64(s[i]-'0')
+	}
+	return n, true
+}
+
+// headLength is how long the head is that in begins with; 0 if its end is not there.
+func headLength(in []byte) int {
+	const end = "\r\n\r\n"
+	if i := bytes.Index(in, []byte(end)); i >= 0 {
+		return i + len(end)
+	}
+	return 0
+}

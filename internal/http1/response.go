@@ -1,0 +1,330 @@
+package http1
+
+import (
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/net/http/httpguts"
+)
+
+const (
+	keptBody = 4 << 10         // of an answer are kept until its length is known
+	outRoom  = keptBody + 2048 // for a head and what was kept, in one write
+)
+
+var outs = sync.Pool{New: func() any { return new([outRoom]byte) }}
+
+// response is the http.ResponseWriter of one connection's requests, one after the other.
+type response struct {
+	c      *conn
+	req    *http.Request
+	asked  *body // of req; nil without one
+	header http.Header
+
+	status int  // 0 until WriteHeader
+	begun  bool // the head is complete, in out or sent
+	over   bool // the handler has returned
+
+	// What the head says, as WriteHeader found it.
+	length   int64 // -1: untold
+	chunked  bool
+	closes   bool     // the connection ends with this answer
+	typed    bool     // no type is to be guessed
+	dated    bool     //
+	trailers []string // announced
+
+	space   *[outRoom]byte // pooled; nil between two answers
+	out     []byte         // of space: the head, and what follows it until it is sent
+	kept    []byte         // of the body, while the head is not complete
+	written int64          // of the body
+	err     error          // the first of writing
+}
+
+// begin takes the place for the answer to r, whose body is b, or nil.
+func (w *response) begin(r *http.Request, b *body) {
+	clear(w.header)
+	*w = response{c: w.c, req: r, asked: b, header: w.header, length: -1, closes: r.Close, kept: w.kept[:0]}
+}
+
+func (w *response) Header() http.Header { return w.header }
+
+func (w *response) room() {
+	if w.space == nil {
+		w.space = outs.Get().(*[outRoom]byte)
+		w.out = w.space[:0]
+	}
+}
+
+// WriteHeader implements http.ResponseWriter. A status of 1xx is sent at once.
+func (w *response) WriteHeader(status int) {
+	if status < 100 || status > 999 {
+		panic("http1: no status: " + strconv.Itoa(status))
+	}
+	if w.status != 0 {
+		return
+	}
+	w.room()
+	if status < 200 && status != http.StatusSwitchingProtocols {
+		w.out = appendStatus(w.out, status)
+		w.out = appendFields(w.out, w.header, nil)
+		w.out = append(w.out, "\r\n"...)
+		w.send(nil)
+		return
+	}
+	w.status = status
+	w.out = appendStatus(w.out, status)
+	w.out = appendFields(w.out, w.header, w.keeps)
+}
+
+// keeps tells whether a field of the handler's is written as it is, and takes notice of what it says.
+func (w *response) keeps(name string, values []string) bool {
+	switch name {
+	case "Content-Length":
+		if len(values) == 1 && bodyAllowed(w.status) {
+			if n, ok := length(values[0]); ok {
+				w.length = n
+			}
+		}
+		return false // it is written when the head is complete
+	case "Content-Type":
+		w.typed = true
+		return bodyAllowed(w.status)
+	case "Content-Encoding":
+		w.typed = w.typed || len(values) > 0 && values[0] != ""
+	case "Transfer-Encoding": // whether the body is chunked is decided here
+		return false
+	case "Date":
+		w.dated = true
+	case "Connection":
+		for _, v := range values {
+			w.closes = w.closes || httpguts.HeaderValuesContainsToken([]string{v}, "close")
+		}
+		return false
+	case "Trailer":
+		for _, line := range values {
+			for name := range strings.SplitSeq(line, ",") {
+				name = http.CanonicalHeaderKey(strings.TrimSpace(name))
+				if httpguts.ValidTrailerHeader(name) {
+					w.trailers = append(w.trailers, name)
+				}
+			}
+		}
+	}
+	return !strings.HasPrefix(name, http.TrailerPrefix)
+}
+
+// complete ends the head. Of a body whose length is not told either all is kept and over, or it is chunked.
+func (w *response) complete() {
+	w.begun = true
+	has := bodyAllowed(w.status)
+	if has && !w.typed && len(w.kept) > 0 {
+		w.out = append(append(append(w.out, "Content-Type: "...), http.DetectContentType(w.kept)...), "\r\n"...)
+	}
+	head := w.req.Method == http.MethodHead
+	if has && w.length < 0 && w.over && len(w.trailers) == 0 && (!head || w.written > 0) {
+		w.length = w.written
+	}
+	switch {
+	case !has:
+	case w.length >= 0:
+		w.out = append(strconv.AppendInt(append(w.out, "Content-Length: "...), w.length, 10), "\r\n"...)
+	case !head:
+		w.chunked = true
+		w.out = append(w.out, "Transfer-Encoding: chunked\r\n"...)
+	}
+	if !w.dated {
+		w.out = append(append(append(w.out, "Date: "...), date(w.c.now)...), "\r\n"...)
+	}
+	if w.closes = w.closes || w.c.server.closing.Load() || w.asked != nil && w.asked.much(); w.closes {
+		w.out = append(w.out, "Connection: close\r\n"...)
+	}
+	w.out = append(w.out, "\r\n"...)
+	if !head {
+		w.put(w.kept)
+	}
+}
+
+// Write implements http.ResponseWriter.
+func (w *response) Write(b []byte) (int, error) {
+	if w.status == 0 {
+		w.WriteHeader(http.StatusOK)
+	}
+	switch {
+	case w.err != nil:
+		return 0, w.err
+	case !bodyAllowed(w.status):
+		return 0, http.ErrBodyNotAllowed
+	case w.length >= 0 && w.written+int64(len(b)) > w.length:
+		return 0, http.ErrContentLength
+	}
+	w.written += int64(len(b))
+	if !w.begun {
+		if w.length < 0 && len(w.kept)+len(b) <= keptBody {
+			w.kept = append(w.kept, b...)
+			return len(b), nil
+		}
+		if len(w.kept) == 0 && !w.typed {
+			w.kept = append(w.kept, b[:min(len(b), keptBody)]...) // to guess its type by
+			b = b[len(w.kept):]
+		}
+		w.complete()
+	}
+	if w.req.Method != http.MethodHead {
+		w.put(b)
+	}
+	return len(b), w.err
+}
+
+// put adds a piece of the body behind the head.
+func (w *response) put(b []byte) {
+	if len(b) == 0 {
+		return
+	}
+	w.room()
+	const frame = len("\r\n") + 16 + len("\r\n")
+	if len(w.out)+len(b)+frame > outRoom && len(w.out) > 0 && len(b) <= keptBody {
+		w.send(nil)
+	}
+	if w.chunked {
+		w.out = append(strconv.AppendInt(w.out, int64(len(b)), 16), "\r\n"...)
+	}
+	if len(w.out)+len(b)+frame <= outRoom {
+		w.out = append(w.out, b...)
+	} else {
+		w.send(b)
+	}
+	if w.chunked {
+		w.out = append(w.out, "\r\n"...)
+	}
+}
+
+// send writes out, and then more.
+func (w *response) send(more []byte) {
+	if w.err == nil && len(w.out) > 0 {
+		_, w.err = w.c.write(w.out)
+	}
+	w.out = w.out[:0]
+	if w.err == nil && len(more) > 0 {
+		_, w.err = w.c.write(more)
+	}
+}
+
+// FlushError sends all that was written. http.ResponseController calls it.
+func (w *response) FlushError() error {
+	if w.status == 0 {
+		w.WriteHeader(http.StatusOK)
+	}
+	if !w.begun {
+		w.complete()
+	}
+	w.send(nil)
+	return w.err
+}
+
+// Flush implements http.Flusher.
+func (w *response) Flush() { _ = w.FlushError() } // the next write tells
+
+// SetReadDeadline and SetWriteDeadline are http.ResponseController's.
+func (w *response) SetReadDeadline(t time.Time) error {
+	return w.c.reading.set(t, w.c.net.SetReadDeadline)
+}
+func (w *response) SetWriteDeadline(t time.Time) error {
+	return w.c.writing.set(t, w.c.net.SetWriteDeadline)
+}
+
+// EnableFullDuplex is http.ResponseController's: a body can be read while its answer is written in any case.
+func (w *response) EnableFullDuplex() error { return nil }
+
+// finish sends what is left. The connection is good for another request if it returns true.
+func (w *response) finish() bool {
+	w.over = true
+	if w.status == 0 {
+		w.WriteHeader(http.StatusOK)
+	}
+	if !w.begun {
+		w.complete()
+	}
+	if w.chunked {
+		w.room()
+		w.out = append(w.out, "0\r\n"...)
+		for name, values := range w.header {
+			if name, ok := strings.CutPrefix(name, http.TrailerPrefix); ok {
+				w.out = appendField(w.out, name, values)
+			}
+		}
+		for _, name := range w.trailers {
+			w.out = appendField(w.out, name, w.header[name])
+		}
+		w.out = append(w.out, "\r\n"...)
+	}
+	w.send(nil)
+	if w.space != nil {
+		outs.Put(w.space)
+		w.space, w.out = nil, nil
+	}
+	short := w.req.Method != http.MethodHead && w.length >= 0 && w.written < w.length
+	return w.err == nil && !w.closes && !short
+}
+
+func bodyAllowed(status int) bool {
+	return status >= 200 && status != http.StatusNoContent && status != http.StatusNotModified
+}
+
+func appendStatus(out []byte, status int) []byte {
+	out = strconv.AppendInt(append(out, "HTTP/1.1 "...), int64(status), 10)
+	out = append(out, ' ')
+	if text := http.StatusText(status); text != "" {
+		return append(append(out, text...), "\r\n"...)
+	}
+	return append(strconv.AppendInt(append(out, "status code "...), int64(status), 10), "\r\n"...)
+}
+
+// appendFields writes the fields that keep wants; nil wants all.
+func appendFields(out []byte, h http.Header, keep func(name string, values []string) bool) []byte {
+	for name, values := range h {
+		if keep == nil || keep(name, values) {
+			out = appendField(out, name, values)
+		}
+	}
+	return out
+}
+
+// appendField writes a line for each value. A name that is none is left away, and a line's end in a value is a space.
+func appendField(out []byte, name string, values []string) []byte {
+	if !httpguts.ValidHeaderFieldName(name) {
+		return out
+	}
+	for _, value := range values {
+		out = append(append(out, name...), ": "...)
+		from := len(out)
+		out = append(out, strings.Trim(value, " \t\r\n")...)
+		for i := from; i < len(out); i++ {
+			if out[i] == '\r' || out[i] == '\n' {
+				out[i] = ' '
+			}
+		}
+		out = append(out, "\r\n"...)
+	}
+	return out
+}
+
+// date is now as a Date tells it, made once a second.
+func date(now time.Time) string {
+	if d := lastDate.Load(); d != nil && d.second == now.Unix() {
+		return d.text
+	}
+	d := &stamp{now.Unix(), now.UTC().Format(http.TimeFormat)}
+	lastDate.Store(d)
+	return d.text
+}
+
+type stamp struct {
+	second int64
+	text   string
+}
+
+var lastDate atomic.Pointer[stamp]
