@@ -64,7 +64,7 @@ func (b *body) Close() error {
 
 // much tells whether so much is left that nobody will read it to get at another request.
 func (b *body) much() bool {
-	return b.left.Load() > maxRest
+	return b.left.Load() >= maxRest
 }
 
 // end reads what the handler left, if that is not much. The connection is good for another request if it returns true.

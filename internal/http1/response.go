@@ -14,6 +14,7 @@ import (
 const (
 	keptBody = 4 << 10         // of an answer are kept until its length is known
 	outRoom  = keptBody + 2048 // for a head and what was kept, in one write
+	sniffed  = 512             // of a body are what http.DetectContentType looks at
 )
 
 var outs = sync.Pool{New: func() any { return new([outRoom]byte) }}
@@ -34,7 +35,8 @@ type response struct {
 	chunked  bool
 	closes   bool     // the connection ends with this answer
 	typed    bool     // no type is to be guessed
-	dated    bool     //
+	dated    bool     // by the handler
+	trails   bool     // fields follow the body, which is chunked for them
 	trailers []string // announced
 
 	space   *[outRoom]byte // pooled; nil between two answers
@@ -61,16 +63,16 @@ func (w *response) room() {
 
 // WriteHeader implements http.ResponseWriter. A status of 1xx is sent at once.
 func (w *response) WriteHeader(status int) {
-	if status < 100 || status > 999 {
-		panic("http1: no status: " + strconv.Itoa(status))
-	}
 	if w.status != 0 {
 		return
+	}
+	if status < 100 || status > 999 {
+		panic("http1: no status: " + strconv.Itoa(status))
 	}
 	w.room()
 	if status < 200 && status != http.StatusSwitchingProtocols {
 		w.out = appendStatus(w.out, status)
-		w.out = appendFields(w.out, w.header, nil)
+		w.out = appendFields(w.out, w.header, bodiless)
 		w.out = append(w.out, "\r\n"...)
 		w.send(nil)
 		return
@@ -92,7 +94,7 @@ func (w *response) keeps(name string, values []string) bool {
 		return false // it is written when the head is complete
 	case "Content-Type":
 		w.typed = true
-		return bodyAllowed(w.status)
+		return w.status != http.StatusNotModified
 	case "Content-Encoding":
 		w.typed = w.typed || len(values) > 0 && values[0] != ""
 	case "Transfer-Encoding": // whether the body is chunked is decided here
@@ -103,8 +105,9 @@ func (w *response) keeps(name string, values []string) bool {
 		for _, v := range values {
 			w.closes = w.closes || httpguts.HeaderValuesContainsToken([]string{v}, "close")
 		}
-		return false
+		return !w.closes // that is written when the head is complete
 	case "Trailer":
+		w.trails = true
 		for _, line := range values {
 			for name := range strings.SplitSeq(line, ",") {
 				name = http.CanonicalHeaderKey(strings.TrimSpace(name))
@@ -114,7 +117,11 @@ func (w *response) keeps(name string, values []string) bool {
 			}
 		}
 	}
-	return !strings.HasPrefix(name, http.TrailerPrefix)
+	if strings.HasPrefix(name, http.TrailerPrefix) {
+		w.trails = true
+		return false
+	}
+	return true
 }
 
 // complete ends the head. Of a body whose length is not told either all is kept and over, or it is chunked.
@@ -125,7 +132,7 @@ func (w *response) complete() {
 		w.out = append(append(append(w.out, "Content-Type: "...), http.DetectContentType(w.kept)...), "\r\n"...)
 	}
 	head := w.req.Method == http.MethodHead
-	if has && w.length < 0 && w.over && len(w.trailers) == 0 && (!head || w.written > 0) {
+	if has && w.length < 0 && w.over && !w.trails && (!head || w.written > 0) {
 		w.length = w.written
 	}
 	switch {
@@ -154,6 +161,8 @@ func (w *response) Write(b []byte) (int, error) {
 		w.WriteHeader(http.StatusOK)
 	}
 	switch {
+	case len(b) == 0:
+		return 0, nil
 	case w.err != nil:
 		return 0, w.err
 	case !bodyAllowed(w.status):
@@ -162,19 +171,19 @@ func (w *response) Write(b []byte) (int, error) {
 		return 0, http.ErrContentLength
 	}
 	w.written += int64(len(b))
+	rest := b
 	if !w.begun {
-		if w.length < 0 && len(w.kept)+len(b) <= keptBody {
+		if (w.length < 0 || !w.typed) && len(w.kept)+len(b) <= keptBody {
 			w.kept = append(w.kept, b...)
 			return len(b), nil
 		}
-		if len(w.kept) == 0 && !w.typed {
-			w.kept = append(w.kept, b[:min(len(b), keptBody)]...) // to guess its type by
-			b = b[len(w.kept):]
+		if n := min(sniffed-len(w.kept), len(b)); !w.typed && n > 0 {
+			w.kept, rest = append(w.kept, b[:n]...), b[n:]
 		}
 		w.complete()
 	}
 	if w.req.Method != http.MethodHead {
-		w.put(b)
+		w.put(rest)
 	}
 	return len(b), w.err
 }
@@ -283,10 +292,15 @@ func appendStatus(out []byte, status int) []byte {
 	return append(strconv.AppendInt(append(out, "status code "...), int64(status), 10), "\r\n"...)
 }
 
-// appendFields writes the fields that keep wants; nil wants all.
+// bodiless keeps the fields of an answer that has no body.
+func bodiless(name string, _ []string) bool {
+	return name != "Content-Length" && name != "Transfer-Encoding"
+}
+
+// appendFields writes the fields that keep wants.
 func appendFields(out []byte, h http.Header, keep func(name string, values []string) bool) []byte {
 	for name, values := range h {
-		if keep == nil || keep(name, values) {
+		if keep(name, values) {
 			out = appendField(out, name, values)
 		}
 	}
