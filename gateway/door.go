@@ -14,6 +14,7 @@ import (
 
 	"github.com/pires/go-proxyproto"
 
+	"usher/internal/http1"
 	"usher/internal/telemetry"
 )
 
@@ -60,7 +61,7 @@ func (d *door) enter() bool {
 // them all, and then the connection is closed. Trusted proxies stand for many clients
 // and are not counted.
 func (d *door) admit(conn *net.TCPConn, from net.Addr) net.Conn {
-	g := &guest{TCPConn: conn, door: d, from: from}
+	g := &guest{TCP: http1.TCP{TCPConn: conn}, door: d, from: from}
 	if addr, ok := addrOf(from); ok && !d.trusted.trusts(addr) {
 		prefix := prefixOf(addr)
 		d.mu.Lock()
@@ -205,7 +206,7 @@ func (l *proxied) introduce(conn *net.TCPConn) {
 		said, err := clientOf(conn)
 		if err != nil {
 			telemetry.ConnectionsRefused.WithLabelValues("proxy-header").Inc()
-			_ = (&guest{TCPConn: conn, door: l.door}).Close()
+			_ = (&guest{TCP: http1.TCP{TCPConn: conn}, door: l.door}).Close()
 			return
 		}
 		if said != nil {

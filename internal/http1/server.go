@@ -68,6 +68,9 @@ func (s *Server) accept(l net.Listener) error {
 			continue
 		}
 		wait = least
+		if tcp, ok := accepted.(*net.TCPConn); ok {
+			accepted = &TCP{TCPConn: tcp}
+		}
 		plain, ok := accepted.(Conn)
 		if !ok {
 			if !s.rest.hand(accepted) {
