@@ -19,6 +19,7 @@ type place struct {
 	*Server
 	address string
 	handed  atomic.Int64 // connections that went to net/http
+	cut     atomic.Int64 // where the first read of a connection ends, if that is not 0
 }
 
 // open runs a Server with these settings until the test ends, and then waits for its connections.
@@ -55,27 +56,27 @@ func (l peekable) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &accepted{TCPConn: c, place: l.place}, nil
+	return &accepted{TCP: TCP{TCPConn: c}, place: l.place, cut: int(l.place.cut.Load())}, nil
 }
 
 type accepted struct {
-	*net.TCPConn
-	place  *place
-	unread []byte
+	TCP
+	place *place
+	cut   int // bytes until there
 }
 
 func (c *accepted) Unread(b []byte) {
 	c.place.handed.Add(1)
-	c.unread = b
+	c.TCP.Unread(b)
 }
 
 func (c *accepted) Read(p []byte) (int, error) {
-	if len(c.unread) == 0 {
-		return c.TCPConn.Read(p)
+	if c.cut > 0 {
+		p = p[:min(c.cut, len(p))]
 	}
-	n := copy(p, c.unread)
-	c.unread = c.unread[n:]
-	return n, nil
+	n, err := c.TCP.Read(p)
+	c.cut = max(0, c.cut-n)
+	return n, err
 }
 
 // client is the other end of a connection: it sends bytes and reads answers.

@@ -128,11 +128,13 @@ func length(s string) (n int64, ok bool) {
 	return n, true
 }
 
-// headLength is how long the head is that in begins with; 0 if its end is not there.
+// headLength is how long the head is that in begins with; 0 if its end is not there. A head whose last lines end
+// as net/http lets them end has a length too: nothing more may come before it is answered.
 func headLength(in []byte) int {
-	const end = "\r\n\r\n"
-	if i := bytes.Index(in, []byte(end)); i >= 0 {
-		return i + len(end)
+	for _, end := range [...]string{"\r\n\r\n", "\n\r\n", "\n\n"} {
+		if i := bytes.Index(in, []byte(end)); i >= 0 {
+			return i + len(end)
+		}
 	}
 	return 0
 }
