@@ -68,11 +68,14 @@ func (b *bitset) each(visit func(rank uint64)) {
 	}
 }
 
-// rebase moves the start to base, a multiple of 64, dropping what is before it.
+// rebase moves the start to base, a multiple of 64, dropping what is before it. A start that moves back so far that
+// maxWords do not reach the members drops them: they are heard of again within a presence time.
 func (b *bitset) rebase(base uint64) {
 	switch {
 	case base == b.base:
 		return
+	case base < b.base && (len(b.words) == 0 || (b.base-base)/64+uint64(len(b.words)) > maxWords):
+		*b = bitset{}
 	case base < b.base:
 		b.words = append(make([]uint64, (b.base-base)/64), b.words...)
 	default:

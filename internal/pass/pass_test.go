@@ -3,6 +3,7 @@ package pass
 import (
 	"crypto/ed25519"
 	"crypto/rand"
+	"encoding/base64"
 	"errors"
 	"net/http"
 	"net/http/httptest"
@@ -261,6 +262,25 @@ func signedWith(t *testing.T, ring *keyring.Ring, c jwt.RegisteredClaims) string
 		t.Fatal(err)
 	}
 	return s
+}
+
+// However many forged passes a request shows, seven at most are looked at.
+func TestForgedPassesAreFew(t *testing.T) {
+	t.Parallel()
+	forged := "e30." + base64.RawURLEncoding.EncodeToString([]byte(`{"iss":"`+Issuer+`"}`)) + ".c2ln"
+	h := http.Header{"Usher-Pass": {forged, forged}, "Authorization": {"Bearer " + forged, "Bearer " + forged}}
+	for range 50 {
+		for _, prefix := range []string{cookieName, hostOnly + cookieName} {
+			h.Add("Cookie", prefix+"gala="+forged+"; "+prefix+"gala="+forged)
+		}
+	}
+	n := 0
+	for range tokens(h, "gala") {
+		n++
+	}
+	if n != 7 { // two fields, a __Host- cookie, and what a domain's other sites may plant
+		t.Errorf("%d are looked at", n)
+	}
 }
 
 // A key id that names another algorithm's key must not help: the verifier takes EdDSA alone.
