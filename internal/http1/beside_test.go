@@ -64,7 +64,7 @@ func (x exchange) compare(t *testing.T) {
 	}
 }
 
-// transcript keeps what handlers say.
+// transcript keeps what handlers say, and what is logged.
 type transcript struct {
 	mu   sync.Mutex // guards said
 	said strings.Builder
@@ -74,6 +74,13 @@ func (s *transcript) say(format string, args ...any) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	fmt.Fprintf(&s.said, "handler: "+format+"\n", args...)
+}
+
+// Write implements io.Writer.
+func (s *transcript) Write(b []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.said.Write(b)
 }
 
 func (s *transcript) taken() string {
