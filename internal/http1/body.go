@@ -11,11 +11,12 @@ import (
 // body is what a request of known length brings.
 type body struct {
 	c     *conn
-	leave context.CancelFunc // ends the request when its client leaves after the body
+	leave context.CancelFunc // ends the request
 
 	left atomic.Int64 // not read yet; goes down under mu
+	over atomic.Bool  // nothing of it is for the handler any more
 
-	mu     sync.Mutex // guards failed
+	mu     sync.Mutex // guards failed, and is held while somebody reads
 	failed error
 }
 
@@ -24,6 +25,8 @@ func (b *body) Read(p []byte) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	switch {
+	case b.over.Load():
+		return 0, http.ErrBodyReadAfterClose
 	case b.failed != nil:
 		return 0, b.failed
 	case b.left.Load() == 0:
@@ -31,9 +34,17 @@ func (b *body) Read(p []byte) (int, error) {
 	case len(p) == 0:
 		return 0, nil
 	}
-	return b.read(p)
+	n, err := b.read(p)
+	switch {
+	case err == io.EOF:
+		b.c.watch.begin(b.c, b.c.now, b.leave)
+	case err != nil && b.over.Load(): // end is why
+		err = http.ErrBodyReadAfterClose
+	}
+	return n, err
 }
 
+// read reads of what is left. The last of it comes with io.EOF, and any other error is for good.
 func (b *body) read(p []byte) (n int, err error) {
 	p = p[:min(int64(len(p)), b.left.Load())]
 	if n = copy(p, b.c.in); n > 0 {
@@ -42,13 +53,14 @@ func (b *body) read(p []byte) (n int, err error) {
 		n, err = b.c.read(p)
 	}
 	if b.left.Add(-int64(n)) == 0 {
-		b.c.watch.begin(b.c, b.c.now, b.leave)
 		return n, io.EOF
 	}
 	if err == io.EOF {
 		err = io.ErrUnexpectedEOF
 	}
-	b.failed = err
+	if b.failed = err; err != nil {
+		b.leave()
+	}
 	return n, err
 }
 
@@ -63,25 +75,40 @@ func (b *body) Close() error {
 }
 
 // much tells whether so much is left that nobody will read it to get at another request.
-func (b *body) much() bool {
-	return b.left.Load() >= maxRest
+func (b *body) much() bool { return b.left.Load() > maxRest }
+
+// drop reads what the handler did not before it answers, if that is not much and nobody reads on: a client may send all
+// before it reads. The connection is good for another request unless it returns false.
+func (b *body) drop() bool {
+	if !b.mu.TryLock() {
+		return true // end will see
+	}
+	defer b.mu.Unlock()
+	b.over.Store(true)
+	return b.drain()
 }
 
-// end reads what the handler left, if that is not much. The connection is good for another request if it returns true.
+// end is drop when the handler has returned, and ends who reads on. The connection is good for another request if it
+// returns true.
 func (b *body) end() bool {
-	b.mu.Lock()
+	b.over.Store(true)
+	if !b.mu.TryLock() {
+		_ = b.c.reading.set(past, b.c.net.SetReadDeadline) // a closed connection needs none
+		b.mu.Lock()
+	}
 	defer b.mu.Unlock()
-	broken := b.failed != nil && b.failed != http.ErrBodyReadAfterClose
-	b.failed = http.ErrBodyReadAfterClose // for who still has it
-	if broken || b.much() {
+	return b.drain()
+}
+
+func (b *body) drain() bool {
+	if b.failed != nil && b.failed != http.ErrBodyReadAfterClose || b.much() {
 		return false
 	}
 	var space [512]byte
 	for b.left.Load() > 0 {
-		if _, err := b.read(space[:]); err != nil && b.left.Load() > 0 {
+		if _, err := b.read(space[:]); err != nil && err != io.EOF {
 			return false
 		}
-		b.failed = http.ErrBodyReadAfterClose
 	}
 	return true
 }

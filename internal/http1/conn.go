@@ -1,6 +1,8 @@
 package http1
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"net"
 	"net/http"
@@ -21,9 +23,9 @@ type Conn interface {
 
 const (
 	inRoom    = 4 << 10
-	maxHead   = 16 << 10
+	maxHead   = 16 << 10               // of a plain request
 	maxRest   = 256 << 10              // of a body that nobody read are read so that the next request can be
-	lingering = 500 * time.Millisecond // for the last answer to arrive before what the client still sends resets it
+	lingering = 500 * time.Millisecond // for an answer to arrive whose client sends on, as net/http
 )
 
 // The states of a connection.
@@ -39,71 +41,82 @@ type conn struct {
 	base   context.Context
 	from   string // the client's address
 	state  atomic.Int32
+	handed bool // it is net/http's
 
 	in   []byte // what was read and is not used yet, a part of room
 	room []byte
 	now  time.Time // when the request's head was whole
 
+	header           http.Header // of answers, one after the other
 	reading, writing way
 	watch            watch
-	response         response
 }
 
 // serve answers plain requests until the connection ends or goes to net/http.
 func (c *conn) serve() {
-	c.response.c, c.response.header = c, http.Header{}
-	for {
-		head := c.readHead()
-		if head == 0 {
-			break
+	defer c.close()
+	defer func() {
+		if cause := recover(); cause != nil && cause != http.ErrAbortHandler {
+			c.server.logf("http1: panic serving %v: %v\n%s", c.from, cause, debug.Stack())
 		}
-		ctx, cancel := context.WithCancel(c.base)
+	}()
+	for {
+		head, plain := c.readHead()
+		if head == 0 {
+			return
+		}
+		ctx, leave := context.WithCancel(c.base)
 		r := blank.WithContext(ctx)
-		if !parse(c.in[:head], r) {
-			cancel()
+		if !plain || !parse(c.in[:head], r) {
+			leave()
 			c.handOver()
 			return
 		}
 		c.in = c.in[head:]
-		goesOn := c.answer(r, cancel)
-		cancel()
-		if !goesOn || c.server.closing.Load() || !c.state.CompareAndSwap(active, idle) {
-			break
+		// Idle before it looks whether the server closes, which looks for who is idle after it said so.
+		if !c.answer(r, leave) || !c.state.CompareAndSwap(active, idle) || c.server.closing.Load() {
+			return
 		}
 	}
-	c.close()
 }
 
 // blank is what requests are made from: only WithContext gives one its context.
 var blank = new(http.Request)
 
-// readHead reads until a head is whole, and returns its length: 0 when the connection has ended, and for one that
-// is too long some length at which no head ends.
-func (c *conn) readHead() int {
-	var began time.Time
-	for scanned := 0; ; {
-		now := time.Now()
+// readHead reads until a head is whole or no plain one can come of it, and returns the length of what belongs to it: 0
+// when the connection has ended.
+func (c *conn) readHead() (length int, plain bool) {
+	settings := c.server.HTTP
+	patience := cmp.Or(settings.IdleTimeout, settings.ReadTimeout)
+	first := c.header == nil
+	if first {
+		c.header = http.Header{}
+		patience = cmp.Or(settings.ReadHeaderTimeout, settings.ReadTimeout)
+	}
+	now := time.Now()
+	c.reading.want(deadline(now, patience))
+	for line := 0; ; now = time.Now() {
+		if line == 0 && !first { // some send a line's end behind a body (RFC 9112, section 2.2)
+			c.in = bytes.TrimPrefix(c.in, []byte("\r\n"))
+		}
 		if len(c.in) > 0 {
-			if c.state.Load() != active && !c.state.CompareAndSwap(idle, active) {
-				return 0
+			if c.state.CompareAndSwap(idle, active) {
+				c.reading.want(deadline(now, cmp.Or(settings.ReadHeaderTimeout, settings.ReadTimeout)))
+			} else if c.state.Load() != active {
+				return 0, false
 			}
-			from := max(0, scanned-len("\r\n\r"))
-			if n := headLength(c.in[from:]); n > 0 {
+			end, next := headEnd(c.in, line)
+			switch {
+			case end > c.server.maxHead(), end == 0 && len(c.in) >= c.server.maxHead(), end < 0:
+				return len(c.in), false
+			case end > 0:
 				c.now = now
-				return from + n
+				return end, true
 			}
-			if scanned = len(c.in); scanned >= maxHead {
-				return scanned
-			}
-			if began.IsZero() {
-				began = now
-			}
-			c.reading.want(deadline(began, c.server.HTTP.ReadHeaderTimeout))
-		} else {
-			c.reading.want(deadline(now, c.server.HTTP.IdleTimeout))
+			line = next
 		}
 		if c.more() != nil {
-			return 0
+			return 0, false
 		}
 	}
 }
@@ -152,8 +165,10 @@ func (c *conn) write(b []byte) (int, error) {
 	return c.net.Write(b)
 }
 
-// answer lets the handler answer, and tells whether another request may follow.
+// answer lets the handler answer, and tells whether another request may follow. It ends the request's context by leave.
 func (c *conn) answer(r *http.Request, leave context.CancelFunc) (goesOn bool) {
+	defer c.watch.end(c)
+	defer leave()
 	r.RemoteAddr = c.from
 	c.reading.want(deadline(c.now, c.server.HTTP.ReadTimeout))
 	c.writing.want(deadline(c.now, c.server.HTTP.WriteTimeout))
@@ -165,60 +180,46 @@ func (c *conn) answer(r *http.Request, leave context.CancelFunc) (goesOn bool) {
 	} else {
 		c.watch.begin(c, c.now, leave)
 	}
-	c.response.begin(r, b)
-	returned := false
-	defer func() {
-		if returned {
-			return
-		}
-		if cause := recover(); cause != nil && cause != http.ErrAbortHandler {
-			c.server.logf("http1: panic serving %v: %v\n%s", c.from, cause, debug.Stack())
-		}
-		c.watch.end(c) // and the connection, without another word
-	}()
-	c.server.HTTP.Handler.ServeHTTP(&c.response, r)
-	returned = true
-	goesOn = c.response.finish()
-	if b != nil && !b.end() {
-		if c.response.err == nil {
-			c.linger()
-		}
-		goesOn = false
-	}
+	clear(c.header)
+	w := &response{c: c, head: r.Method == http.MethodHead, asked: b, header: c.header, length: -1, closes: r.Close}
+	c.server.HTTP.Handler.ServeHTTP(w, r)
+	leave()
 	c.watch.end(c)
+	if r.MultipartForm != nil {
+		_ = r.MultipartForm.RemoveAll() // as net/http: what is left is the system's to clean up
+	}
+	whole := b == nil || b.end() // before the answer: a client may send all before it reads
+	goesOn = w.finish(whole) && whole
+	clear(c.header) // and what its values hold
+	if !whole && w.err == nil {
+		c.linger()
+	}
 	return goesOn
 }
 
-// linger says that nothing more is read, and lets the answer arrive: to close at once would reset the connection
-// under it.
+// linger says that nothing more is written, and gives the answer time to arrive: to close at once would reset the
+// connection under it. What the client still sends is left to fill its window.
 func (c *conn) linger() {
-	if c.net.CloseWrite() != nil {
-		return
-	}
-	c.reading.want(time.Now().Add(lingering))
-	for {
-		if _, err := c.read(c.room); err != nil {
-			return
-		}
+	if c.net.CloseWrite() == nil {
+		time.Sleep(lingering)
 	}
 }
 
 // handOver gives the connection to net/http, with what was read of it.
 func (c *conn) handOver() {
 	if !c.state.CompareAndSwap(active, closed) {
-		c.close()
 		return
 	}
 	_ = c.net.SetDeadline(time.Time{}) // a closed one shows at the first read
 	c.net.Unread(c.in)
-	if !c.server.rest.hand(c.net) {
-		_ = c.net.Close()
-	}
-	c.server.forget(c)
+	c.handed = c.server.rest.hand(c.net)
 }
 
+// close ends the connection, if it is not net/http's.
 func (c *conn) close() {
-	c.state.Store(closed)
-	_ = c.net.Close()
+	if !c.handed {
+		c.state.Store(closed)
+		_ = c.net.Close()
+	}
 	c.server.forget(c)
 }

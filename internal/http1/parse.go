@@ -21,6 +21,8 @@ func init() {
 	}
 }
 
+const version = " HTTP/1.1" // of every plain request
+
 const (
 	maxFields = 100
 	maxDigits = 15 // of a length: no number of so many overflows
@@ -33,7 +35,6 @@ func parse(head []byte, r *http.Request) bool {
 	if !ok {
 		return false
 	}
-	const version = " HTTP/1.1"
 	method, target, _ := strings.Cut(line, " ")
 	target, ok = strings.CutSuffix(target, version)
 	if method = methods[method]; !ok || method == "" || target == "" || target[0] != '/' || !visible(target) {
@@ -128,13 +129,21 @@ func length(s string) (n int64, ok bool) {
 	return n, true
 }
 
-// headLength is how long the head is that in begins with; 0 if its end is not there. A head whose last lines end
-// as net/http lets them end has a length too: nothing more may come before it is answered.
-func headLength(in []byte) int {
-	for _, end := range [...]string{"\r\n\r\n", "\n\r\n", "\n\n"} {
-		if i := bytes.Index(in, []byte(end)); i >= 0 {
-			return i + len(end)
+// headEnd looks for the end of a head, of which all lines before the one at from were looked at. It returns 0 as end, and
+// where the last line begins, while the head is not whole; and -1 as soon as no plain head can come of it.
+func headEnd(in []byte, from int) (end, line int) {
+	for {
+		i := bytes.IndexByte(in[from:], '\n')
+		if i < 0 {
+			return 0, from
 		}
+		i += from
+		switch {
+		case i == 0 || in[i-1] != '\r', from == 0 && !bytes.HasSuffix(in[:i-1], []byte(version)):
+			return -1, 0
+		case i == from+1:
+			return i + 1, 0
+		}
+		from = i + 1
 	}
-	return 0
 }

@@ -174,7 +174,20 @@ var strange = map[string]string{
 // check fails if parse takes of in what net/http reads in another way, and tells whether it takes it.
 func check(t *testing.T, in []byte) bool {
 	t.Helper()
-	n := headLength(in)
+	n, _ := headEnd(in, 0)
+	if len(in) < 1000 {
+		line, end := 0, 0
+		for come := 1; come <= len(in) && end == 0; come++ {
+			end, line = headEnd(in[:come], line)
+			if end > 0 && end != come {
+				t.Fatalf("the end of %q is seen in the end of %q", in[:end], in[:come])
+			}
+		}
+		if end != n {
+			t.Fatalf("%q byte by byte ends at %d, and at once at %d", in, end, n)
+		}
+	}
+	n = max(0, n)
 	for _, end := range []int{len(in), max(0, n-1)} {
 		if end != n && parse(in[:end], new(http.Request)) {
 			t.Fatalf("parse takes %q, where no head ends", in[:end])

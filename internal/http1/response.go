@@ -1,6 +1,7 @@
 package http1
 
 import (
+	"errors"
 	"net/http"
 	"strconv"
 	"strings"
@@ -17,18 +18,25 @@ const (
 	sniffed  = 512             // of a body are what http.DetectContentType looks at
 )
 
-var outs = sync.Pool{New: func() any { return new([outRoom]byte) }}
+// space is what an answer is put together in.
+type space struct {
+	out  [outRoom]byte
+	kept [keptBody]byte
+}
 
-// response is the http.ResponseWriter of one connection's requests, one after the other.
+var spaces = sync.Pool{New: func() any { return new(space) }}
+
+// response is the http.ResponseWriter of one request.
 type response struct {
 	c      *conn
-	req    *http.Request
-	asked  *body // of req; nil without one
+	head   bool  // the request is HEAD
+	asked  *body // of the request; nil without one
 	header http.Header
 
 	status int  // 0 until WriteHeader
 	begun  bool // the head is complete, in out or sent
 	over   bool // the handler has returned
+	duplex bool // what it has not read of the body when the head is complete is for it all the same
 
 	// What the head says, as WriteHeader found it.
 	length   int64 // -1: untold
@@ -39,44 +47,44 @@ type response struct {
 	trails   bool     // fields follow the body, which is chunked for them
 	trailers []string // announced
 
-	space   *[outRoom]byte // pooled; nil between two answers
-	out     []byte         // of space: the head, and what follows it until it is sent
-	kept    []byte         // of the body, while the head is not complete
-	written int64          // of the body
-	err     error          // the first of writing
-}
-
-// begin takes the place for the answer to r, whose body is b, or nil.
-func (w *response) begin(r *http.Request, b *body) {
-	clear(w.header)
-	*w = response{c: w.c, req: r, asked: b, header: w.header, length: -1, closes: r.Close, kept: w.kept[:0]}
+	space   *space // pooled; nil before the first byte
+	out     []byte // of space: the head, and what follows it until it is sent
+	kept    []byte // of space: of the body, while the head is not complete
+	written int64  // of the body
+	err     error  // the first of writing
 }
 
 func (w *response) Header() http.Header { return w.header }
 
 func (w *response) room() {
 	if w.space == nil {
-		w.space = outs.Get().(*[outRoom]byte)
-		w.out = w.space[:0]
+		w.space = spaces.Get().(*space)
+		w.out, w.kept = w.space.out[:0], w.space.kept[:0]
 	}
 }
 
 // WriteHeader implements http.ResponseWriter. A status of 1xx is sent at once.
 func (w *response) WriteHeader(status int) {
-	if w.status != 0 {
+	if w.status != 0 || w.over {
 		return
 	}
 	if status < 100 || status > 999 {
 		panic("http1: no status: " + strconv.Itoa(status))
 	}
-	w.room()
-	if status < 200 && status != http.StatusSwitchingProtocols {
-		w.out = appendStatus(w.out, status)
-		w.out = appendFields(w.out, w.header, bodiless)
-		w.out = append(w.out, "\r\n"...)
-		w.send(nil)
+	if status >= 200 || status == http.StatusSwitchingProtocols {
+		w.start(status)
 		return
 	}
+	w.room()
+	w.out = appendStatus(w.out, status)
+	w.out = appendFields(w.out, w.header, bodiless)
+	w.out = append(w.out, "\r\n"...)
+	w.send(nil)
+}
+
+// start begins the head with what the handler says now.
+func (w *response) start(status int) {
+	w.room()
 	w.status = status
 	w.out = appendStatus(w.out, status)
 	w.out = appendFields(w.out, w.header, w.keeps)
@@ -131,34 +139,39 @@ func (w *response) complete() {
 	if has && !w.typed && len(w.kept) > 0 {
 		w.out = append(append(append(w.out, "Content-Type: "...), http.DetectContentType(w.kept)...), "\r\n"...)
 	}
-	head := w.req.Method == http.MethodHead
-	if has && w.length < 0 && w.over && !w.trails && (!head || w.written > 0) {
+	if has && w.length < 0 && w.over && !w.trails && (!w.head || w.written > 0) {
 		w.length = w.written
 	}
 	switch {
 	case !has:
 	case w.length >= 0:
 		w.out = append(strconv.AppendInt(append(w.out, "Content-Length: "...), w.length, 10), "\r\n"...)
-	case !head:
+	case !w.head:
 		w.chunked = true
 		w.out = append(w.out, "Transfer-Encoding: chunked\r\n"...)
 	}
 	if !w.dated {
-		w.out = append(append(append(w.out, "Date: "...), date(w.c.now)...), "\r\n"...)
+		w.out = append(append(append(w.out, "Date: "...), date(time.Now())...), "\r\n"...)
 	}
-	if w.closes = w.closes || w.c.server.closing.Load() || w.asked != nil && w.asked.much(); w.closes {
+	if w.asked != nil && !w.closes && !w.duplex {
+		w.closes = !w.asked.drop()
+	}
+	if w.closes = w.closes || w.c.server.closing.Load(); w.closes {
 		w.out = append(w.out, "Connection: close\r\n"...)
 	}
 	w.out = append(w.out, "\r\n"...)
-	if !head {
+	if !w.head {
 		w.put(w.kept)
 	}
 }
 
 // Write implements http.ResponseWriter.
 func (w *response) Write(b []byte) (int, error) {
+	if w.over {
+		return 0, errOver
+	}
 	if w.status == 0 {
-		w.WriteHeader(http.StatusOK)
+		w.start(http.StatusOK)
 	}
 	switch {
 	case len(b) == 0:
@@ -182,7 +195,7 @@ func (w *response) Write(b []byte) (int, error) {
 		}
 		w.complete()
 	}
-	if w.req.Method != http.MethodHead {
+	if !w.head {
 		w.put(rest)
 	}
 	return len(b), w.err
@@ -224,8 +237,11 @@ func (w *response) send(more []byte) {
 
 // FlushError sends all that was written. http.ResponseController calls it.
 func (w *response) FlushError() error {
+	if w.over {
+		return errOver
+	}
 	if w.status == 0 {
-		w.WriteHeader(http.StatusOK)
+		w.start(http.StatusOK)
 	}
 	if !w.begun {
 		w.complete()
@@ -245,14 +261,21 @@ func (w *response) SetWriteDeadline(t time.Time) error {
 	return w.c.writing.set(t, w.c.net.SetWriteDeadline)
 }
 
-// EnableFullDuplex is http.ResponseController's: a body can be read while its answer is written in any case.
-func (w *response) EnableFullDuplex() error { return nil }
+// EnableFullDuplex is http.ResponseController's: the body can still be read when the answer has begun.
+func (w *response) EnableFullDuplex() error {
+	w.duplex = true
+	return nil
+}
 
-// finish sends what is left. The connection is good for another request if it returns true.
-func (w *response) finish() bool {
+var errOver = errors.New("http1: the handler has returned")
+
+// finish sends what is left. The connection is good for another request if it returns true. reads tells whether
+// all of this one was read.
+func (w *response) finish(reads bool) bool {
 	w.over = true
+	w.closes = w.closes || !reads
 	if w.status == 0 {
-		w.WriteHeader(http.StatusOK)
+		w.start(http.StatusOK)
 	}
 	if !w.begun {
 		w.complete()
@@ -271,11 +294,9 @@ func (w *response) finish() bool {
 		w.out = append(w.out, "\r\n"...)
 	}
 	w.send(nil)
-	if w.space != nil {
-		outs.Put(w.space)
-		w.space, w.out = nil, nil
-	}
-	short := w.req.Method != http.MethodHead && w.length >= 0 && w.written < w.length
+	spaces.Put(w.space)
+	w.space, w.out, w.kept = nil, nil, nil
+	short := !w.head && w.length >= 0 && w.written < w.length
 	return w.err == nil && !w.closes && !short
 }
 

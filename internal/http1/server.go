@@ -13,8 +13,8 @@ import (
 
 // A Server answers plain requests itself, and has net/http's server answer all others.
 type Server struct {
-	// HTTP is that server. Its Handler, ReadHeaderTimeout, ReadTimeout, WriteTimeout, IdleTimeout and ErrorLog hold for plain
-	// requests too; its hooks hear only of connections that go to it.
+	// HTTP is that server. Its Handler, which must be set, its timeouts, MaxHeaderBytes and ErrorLog hold for plain requests
+	// too; its hooks hear only of connections that go to it.
 	HTTP *http.Server
 
 	closing atomic.Bool
@@ -37,17 +37,33 @@ func (s *Server) Serve(l net.Listener) error {
 	}
 	s.listener, s.rest, s.conns = l, rest, map[*conn]struct{}{}
 	s.mu.Unlock()
-	ended := make(chan struct{})
+	ended := make(chan error, 1)
 	go func() {
-		defer close(ended)
-		_ = s.HTTP.Serve(rest) // until rest is closed
+		err := s.HTTP.Serve(rest)
+		if !s.closing.Load() {
+			_ = l.Close() // nothing is served by half
+		}
+		ended <- err
 	}()
 	err := s.accept(l)
-	if s.closing.Load() {
-		err = http.ErrServerClosed
+	if !s.closing.Load() {
+		_ = rest.Close()
 	}
-	<-ended
+	if other := <-ended; errors.Is(err, net.ErrClosed) {
+		err = other
+	}
+	if s.closing.Load() {
+		return http.ErrServerClosed
+	}
 	return err
+}
+
+// maxHead is how long a plain request's head may be.
+func (s *Server) maxHead() int {
+	if n := s.HTTP.MaxHeaderBytes; n > 0 {
+		return min(maxHead, n)
+	}
+	return maxHead
 }
 
 // accept serves each connection of l in a goroutine of its own.
@@ -59,7 +75,6 @@ func (s *Server) accept(l net.Listener) error {
 		if err != nil {
 			var passing interface{ Temporary() bool }
 			if s.closing.Load() || !errors.As(err, &passing) || !passing.Temporary() {
-				s.rest.Close()
 				return err
 			}
 			s.logf("http1: accept: %v; again in %v", err, wait)
@@ -78,7 +93,7 @@ func (s *Server) accept(l net.Listener) error {
 			}
 			continue
 		}
-		c := &conn{server: s, net: plain, base: base, from: plain.RemoteAddr().String()}
+		c := &conn{server: s, net: plain, base: context.WithValue(base, http.LocalAddrContextKey, plain.LocalAddr()), from: plain.RemoteAddr().String()}
 		s.mu.Lock()
 		ends := s.closing.Load()
 		if !ends {
@@ -114,9 +129,9 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	select {
 	case <-over:
 	case <-ctx.Done():
-		return ctx.Err()
+		err = errors.Join(err, ctx.Err())
 	}
-	return errors.Join(s.HTTP.Shutdown(ctx), err)
+	return errors.Join(err, s.HTTP.Shutdown(ctx))
 }
 
 // Close ends everything at once, as http.Server's.
