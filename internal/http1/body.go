@@ -78,12 +78,16 @@ func (b *body) Close() error {
 func (b *body) much() bool { return b.left.Load() > maxRest }
 
 // drop reads what the handler did not before it answers, if that is not much and nobody reads on: a client may send all
-// before it reads. The connection is good for another request unless it returns false.
+// before it reads. Then nothing of it is for the handler any more. The connection is good for another request unless it
+// returns false.
 func (b *body) drop() bool {
 	if !b.mu.TryLock() {
 		return true // end will see
 	}
 	defer b.mu.Unlock()
+	if b.much() {
+		return false
+	}
 	b.over.Store(true)
 	return b.drain()
 }

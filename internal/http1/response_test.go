@@ -264,6 +264,15 @@ func answers() []exchange {
 			w.Header()["A"], w.Header()["B"], w.Header()["Connection"] = nil, []string{}, nil
 			write(w, say, "hello")
 		}},
+		{name: "large fields", serve: writes([]string{"A", long, "B", long}, "hello")},
+		{name: "large fields and much", serve: writes([]string{"A", long}, long)},
+		{name: "many fields", serve: func(w http.ResponseWriter, _ *http.Request, say say) {
+			for i := range 1000 {
+				w.Header().Add(fmt.Sprint("A", i), "b")
+			}
+			w.WriteHeader(http.StatusEarlyHints)
+			write(w, say, "hello")
+		}},
 		{name: "its own date", serve: writes([]string{"Date", "yesterday"}, "hello")},
 		{name: "no date", serve: func(w http.ResponseWriter, _ *http.Request, say say) { w.Header()["Date"] = nil }},
 
