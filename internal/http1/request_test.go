@@ -98,6 +98,10 @@ func demands() []exchange {
 			hello(w, r, say)
 		}},
 		{name: "a body not read, and the client closes", sent: post(10, "helloworld", "Connection: close"), serve: hello},
+		{name: "a huge body not read, and the handler would go on", sent: post(8<<20, many(8<<20)), serve: func(w http.ResponseWriter, r *http.Request, say say) {
+			w.Header().Set("Connection", "keep-alive")
+			hello(w, r, say)
+		}},
 		{name: "a huge body not read, and the client closes", sent: post(8<<20, many(8<<20), "Connection: close"), serve: hello},
 		{name: "a body read behind a flush", sent: post(10, "helloworld"), serve: func(w http.ResponseWriter, r *http.Request, say say) {
 			rc := http.NewResponseController(w)

@@ -18,6 +18,8 @@ const (
 	sniffed  = 512             // of a body are what http.DetectContentType looks at
 )
 
+var closing = []string{"close"}
+
 // space is what an answer is put together in.
 type space struct {
 	out  [outRoom]byte
@@ -39,13 +41,14 @@ type response struct {
 	duplex bool // what it has not read of the body when the head is complete is for it all the same
 
 	// What the head says, as WriteHeader found it.
-	length   int64 // -1: untold
-	chunked  bool
-	closes   bool     // the connection ends with this answer
-	typed    bool     // no type is to be guessed
-	dated    bool     // by the handler
-	trails   bool     // fields follow the body, which is chunked for them
-	trailers []string // announced
+	length     int64 // -1: untold
+	chunked    bool
+	closes     bool     // the connection ends with this answer
+	connection []string // the handler's, unless it ends
+	typed      bool     // no type is to be guessed
+	dated      bool     // by the handler
+	trails     bool     // fields follow the body, which is chunked for them
+	trailers   []string // announced
 
 	space   *space // pooled; nil before the first byte
 	out     []byte // of space: the head, and what follows it until it is sent
@@ -110,10 +113,9 @@ func (w *response) keeps(name string, values []string) bool {
 	case "Date":
 		w.dated = true
 	case "Connection":
-		for _, v := range values {
-			w.closes = w.closes || httpguts.HeaderValuesContainsToken([]string{v}, "close")
-		}
-		return !w.closes // that is written when the head is complete
+		w.closes = w.closes || httpguts.HeaderValuesContainsToken(values, "close")
+		w.connection = values
+		return false // it is written when the head is complete
 	case "Trailer":
 		w.trails = true
 		for _, line := range values {
@@ -157,8 +159,9 @@ func (w *response) complete() {
 		w.closes = !w.asked.drop()
 	}
 	if w.closes = w.closes || w.c.server.closing.Load(); w.closes {
-		w.out = append(w.out, "Connection: close\r\n"...)
+		w.connection = closing
 	}
+	w.out = appendField(w.out, "Connection", w.connection)
 	w.out = append(w.out, "\r\n"...)
 	if !w.head {
 		w.put(w.kept)
