@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"runtime/debug"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -129,6 +130,9 @@ func deadline(began time.Time, after time.Duration) time.Time {
 	return began.Add(after)
 }
 
+// rooms are from connections that went to net/http: those who wait do so there.
+var rooms = sync.Pool{New: func() any { return new([inRoom]byte) }}
+
 // more reads behind what is there.
 func (c *conn) more() error {
 	if free := cap(c.in) - len(c.in); len(c.in) == 0 || free == 0 {
@@ -136,7 +140,11 @@ func (c *conn) more() error {
 		if len(c.in) >= inRoom/2 {
 			size = 2 * len(c.in)
 		}
-		if size != len(c.room) {
+		switch {
+		case size == len(c.room):
+		case size == inRoom:
+			c.room = rooms.Get().(*[inRoom]byte)[:]
+		default:
 			c.room = make([]byte, size)
 		}
 		c.in = c.room[:copy(c.room, c.in)]
@@ -211,7 +219,11 @@ func (c *conn) handOver() {
 		return
 	}
 	_ = c.net.SetDeadline(time.Time{}) // a closed one shows at the first read
-	c.net.Unread(c.in)
+	c.net.Unread(bytes.Clone(c.in))
+	if c.in = nil; len(c.room) == inRoom { // and no body reads from it: their requests have ended
+		rooms.Put((*[inRoom]byte)(c.room))
+	}
+	c.room = nil
 	c.handed = c.server.rest.hand(c.net)
 }
 
