@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-const get = "GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+const knock = "GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 
 // untilGone is a handler that waits until its client has left, and tells why it ended.
 func untilGone(ended chan<- error) http.HandlerFunc {
@@ -26,10 +26,10 @@ func TestClientWhoLeavesEndsTheRequest(t *testing.T) {
 		name, request string
 		leave         func(*client) error
 	}{
-		{"at once", get, func(c *client) error { return c.Close() }},
+		{"at once", knock, func(c *client) error { return c.Close() }},
 		{"after a body", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nok", func(c *client) error { return c.Close() }},
-		{"by a reset", get, func(c *client) error { _ = c.SetLinger(0); return c.Close() }},
-		{"by sending no more", get, func(c *client) error { return c.CloseWrite() }},
+		{"by a reset", knock, func(c *client) error { _ = c.SetLinger(0); return c.Close() }},
+		{"by sending no more", knock, func(c *client) error { return c.CloseWrite() }},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -53,7 +53,7 @@ func TestClientWhoLeavesLateEndsTheRequest(t *testing.T) {
 	ended := make(chan error, 1)
 	p := open(t, &http.Server{Handler: untilGone(ended)})
 	c := dial(t, p.address)
-	c.send(get)
+	c.send(knock)
 	beingWatched(t, p, true)
 	_ = c.Close()
 	if err := within(t, "the request's end", ended); err != context.Canceled {
@@ -168,7 +168,7 @@ func TestWatchedConnectionIsHandedOver(t *testing.T) {
 		_, _ = io.Copy(w, r.Body)
 	})})
 	c := dial(t, p.address)
-	c.send(get)
+	c.send(knock)
 	beingWatched(t, p, true)
 	goOn <- true
 	c.answer(http.MethodGet)
