@@ -108,7 +108,8 @@ func (b *body) drain() bool {
 	if b.failed != nil && b.failed != http.ErrBodyReadAfterClose || b.much() {
 		return false
 	}
-	var space [512]byte
+	space := rooms.Get().(*[inRoom]byte)
+	defer rooms.Put(space)
 	for b.left.Load() > 0 {
 		if _, err := b.read(space[:]); err != nil && err != io.EOF {
 			return false

@@ -24,6 +24,7 @@ type Conn interface {
 
 const (
 	inRoom    = 4 << 10
+	fields    = 16                     // of an answer: there is room for them from the beginning
 	maxHead   = 16 << 10               // of a plain request
 	maxRest   = 256 << 10              // of a body that nobody read are read so that the next request can be
 	lingering = 500 * time.Millisecond // for an answer to arrive whose client sends on, as net/http
@@ -48,7 +49,7 @@ type conn struct {
 	room []byte
 	now  time.Time // when the request's head was whole
 
-	header           http.Header // of answers, one after the other
+	asked            bool // something was
 	reading, writing way
 	watch            watch
 }
@@ -89,9 +90,8 @@ var blank = new(http.Request)
 func (c *conn) readHead() (length int, plain bool) {
 	settings := c.server.HTTP
 	patience := cmp.Or(settings.IdleTimeout, settings.ReadTimeout)
-	first := c.header == nil
-	if first {
-		c.header = http.Header{}
+	first := !c.asked
+	if c.asked = true; first {
 		patience = cmp.Or(settings.ReadHeaderTimeout, settings.ReadTimeout)
 	}
 	now := time.Now()
@@ -130,7 +130,7 @@ func deadline(began time.Time, after time.Duration) time.Time {
 	return began.Add(after)
 }
 
-// rooms are from connections that went to net/http: those who wait do so there.
+// rooms are what is read into.
 var rooms = sync.Pool{New: func() any { return new([inRoom]byte) }}
 
 // more reads behind what is there.
@@ -188,8 +188,7 @@ func (c *conn) answer(r *http.Request, leave context.CancelFunc) (goesOn bool) {
 	} else {
 		c.watch.begin(c, c.now, leave)
 	}
-	clear(c.header)
-	w := &response{c: c, head: r.Method == http.MethodHead, asked: b, header: c.header, length: -1, closes: r.Close}
+	w := &response{c: c, head: r.Method == http.MethodHead, asked: b, header: make(http.Header, fields), length: -1, closes: r.Close}
 	c.server.HTTP.Handler.ServeHTTP(w, r)
 	leave()
 	c.watch.end(c)
@@ -198,7 +197,6 @@ func (c *conn) answer(r *http.Request, leave context.CancelFunc) (goesOn bool) {
 	}
 	whole := b == nil || b.end() // before the answer: a client may send all before it reads
 	goesOn = w.finish(whole) && whole
-	clear(c.header) // and what its values hold
 	if !whole && w.err == nil {
 		c.linger()
 	}

@@ -157,6 +157,9 @@ func (w *response) complete() {
 	}
 	if w.asked != nil && !w.closes && !w.duplex {
 		w.closes = !w.asked.drop()
+		if !w.over && w.asked.left.Load() == 0 { // the handler goes on
+			w.c.watch.begin(w.c, w.c.now, w.asked.leave)
+		}
 	}
 	if w.closes = w.closes || w.c.server.closing.Load(); w.closes {
 		w.connection = closing
@@ -256,11 +259,19 @@ func (w *response) FlushError() error {
 // Flush implements http.Flusher.
 func (w *response) Flush() { _ = w.FlushError() } // the next write tells
 
-// SetReadDeadline and SetWriteDeadline are http.ResponseController's.
+// SetReadDeadline is http.ResponseController's.
 func (w *response) SetReadDeadline(t time.Time) error {
+	if w.over { // the connection is another request's
+		return errOver
+	}
 	return w.c.reading.set(t, w.c.net.SetReadDeadline)
 }
+
+// SetWriteDeadline is http.ResponseController's.
 func (w *response) SetWriteDeadline(t time.Time) error {
+	if w.over {
+		return errOver
+	}
 	return w.c.writing.set(t, w.c.net.SetWriteDeadline)
 }
 
