@@ -326,5 +326,6 @@ func all(t *testing.T, address, text string) string {
 		t.Fatalf("no end of the answer to %.300q", text)
 	}
 	<-sent
+	_ = c.Close()
 	return string(said)
 }

@@ -98,6 +98,14 @@ func demands() []exchange {
 			hello(w, r, say)
 		}},
 		{name: "a body not read, and the client closes", sent: post(10, "helloworld", "Connection: close"), serve: hello},
+		{name: "a huge body that could be read beside the answer", sent: post(8<<20, many(8<<20)), serve: func(w http.ResponseWriter, r *http.Request, say say) {
+			say("%v", http.NewResponseController(w).EnableFullDuplex())
+			hello(w, r, say)
+		}, why: "it is known when the answer is", ours: instead("Content-Length", "Connection: close\nContent-Length")},
+		{name: "a body that could be read beside the answer", sent: post(10, "helloworld"), serve: func(w http.ResponseWriter, r *http.Request, say say) {
+			say("%v", http.NewResponseController(w).EnableFullDuplex())
+			hello(w, r, say)
+		}, why: "what is left of it is little", ours: goesOn},
 		{name: "a huge body not read, and the handler would go on", sent: post(8<<20, many(8<<20)), serve: func(w http.ResponseWriter, r *http.Request, say say) {
 			w.Header().Set("Connection", "keep-alive")
 			hello(w, r, say)

@@ -203,6 +203,13 @@ func answers() []exchange {
 		{name: "trailers that do not come", serve: writes([]string{"Trailer", "A"}, "hello")},
 		{name: "no trailers", serve: writes([]string{"Trailer", ""}, "hello")},
 		{name: "trailers that may be none", serve: writes([]string{"Trailer", "Content-Length, Transfer-Encoding", "Trailer", "If-Match, Host"}, "hello")},
+		{name: "trailers that may be none, and come", serve: func(w http.ResponseWriter, _ *http.Request, say say) {
+			w.Header().Set("Trailer", "If-Match, Set-Cookie, A")
+			write(w, say, "hello")
+			for _, name := range []string{"If-Match", "Set-Cookie", "A"} {
+				w.Header().Set(name, "b")
+			}
+		}},
 		{name: "trailers by prefix", serve: func(w http.ResponseWriter, _ *http.Request, say say) {
 			write(w, say, "hello")
 			flush(w, say)
