@@ -89,10 +89,11 @@ var blank = new(http.Request)
 // when the connection has ended.
 func (c *conn) readHead() (length int, plain bool) {
 	settings := c.server.HTTP
+	whole := cmp.Or(settings.ReadHeaderTimeout, settings.ReadTimeout)
 	patience := cmp.Or(settings.IdleTimeout, settings.ReadTimeout)
 	first := !c.asked
 	if c.asked = true; first {
-		patience = cmp.Or(settings.ReadHeaderTimeout, settings.ReadTimeout)
+		patience = whole
 	}
 	now := time.Now()
 	c.reading.want(deadline(now, patience))
@@ -102,7 +103,7 @@ func (c *conn) readHead() (length int, plain bool) {
 		}
 		if len(c.in) > 0 {
 			if c.state.CompareAndSwap(idle, active) {
-				c.reading.want(deadline(now, cmp.Or(settings.ReadHeaderTimeout, settings.ReadTimeout)))
+				c.reading.want(deadline(now, whole))
 			} else if c.state.Load() != active {
 				return 0, false
 			}

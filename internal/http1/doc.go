@@ -1,5 +1,5 @@
-// Package http1 serves plain HTTP/1.1 in half of the processor time that net/http's server takes, and leaves
-// everything else to that server.
+// Package http1 serves plain HTTP/1.1 with less processor time than net/http's server takes, and leaves everything else to
+// that server. docs/decisions/0012 says why, and what it gains.
 //
 // A request is plain when its head is whole within 16 KiB, is written as RFC 9112 asks for to the letter, and
 // wants nothing beyond an answer: no chunked body, no upgrade, no 100-continue, no trailers, no HTTP/1.0. parse says
@@ -8,7 +8,8 @@
 // is refused here, and what a strange request means is decided in one place.
 //
 // Handlers, requests and answers are net/http's: a handler cannot tell who serves it, except that a plain
-// request's connection cannot be hijacked. An answer of up to 4 KiB has its length told, whatever is longer
+// request's connection cannot be hijacked, and a client cannot either, except by the order of an answer's fields
+// (TestAnyExchangeLooksAsBehindNetHTTP). An answer of up to 4 KiB has its length told; whatever is longer
 // or flushed before its end and does not tell its length is chunked. A client that leaves ends the request's
 // context, at most a tenth of a second later.
 //

@@ -35,10 +35,10 @@ type response struct {
 	asked  *body // of the request; nil without one
 	header http.Header
 
-	status int  // 0 until WriteHeader
-	begun  bool // the head is complete, in out or sent
-	over   bool // the handler has returned
-	duplex bool // what it has not read of the body when the head is complete is for it all the same
+	status int         // 0 until WriteHeader
+	begun  bool        // the head is complete, in out or sent
+	over   atomic.Bool // the handler has returned
+	duplex bool        // what it has not read of the body when the head is complete is for it all the same
 
 	// What the head says, as WriteHeader found it.
 	length     int64 // -1: untold
@@ -68,7 +68,7 @@ func (w *response) room() {
 
 // WriteHeader implements http.ResponseWriter. A status of 1xx is sent at once.
 func (w *response) WriteHeader(status int) {
-	if w.status != 0 || w.over {
+	if w.status != 0 || w.over.Load() {
 		return
 	}
 	if status < 100 || status > 999 {
@@ -141,7 +141,7 @@ func (w *response) complete() {
 	if has && !w.typed && len(w.kept) > 0 {
 		w.out = append(append(append(w.out, "Content-Type: "...), http.DetectContentType(w.kept)...), "\r\n"...)
 	}
-	if has && w.length < 0 && w.over && !w.trails && (!w.head || w.written > 0) {
+	if has && w.length < 0 && w.over.Load() && !w.trails && (!w.head || w.written > 0) {
 		w.length = w.written
 	}
 	switch {
@@ -157,7 +157,7 @@ func (w *response) complete() {
 	}
 	if w.asked != nil && !w.closes && !w.duplex {
 		w.closes = !w.asked.drop()
-		if !w.over && w.asked.left.Load() == 0 { // the handler goes on
+		if !w.over.Load() && w.asked.left.Load() == 0 { // the handler goes on
 			w.c.watch.begin(w.c, w.c.now, w.asked.leave)
 		}
 	}
@@ -173,7 +173,7 @@ func (w *response) complete() {
 
 // Write implements http.ResponseWriter.
 func (w *response) Write(b []byte) (int, error) {
-	if w.over {
+	if w.over.Load() {
 		return 0, errOver
 	}
 	if w.status == 0 {
@@ -243,7 +243,7 @@ func (w *response) send(more []byte) {
 
 // FlushError sends all that was written. http.ResponseController calls it.
 func (w *response) FlushError() error {
-	if w.over {
+	if w.over.Load() {
 		return errOver
 	}
 	if w.status == 0 {
@@ -261,7 +261,7 @@ func (w *response) Flush() { _ = w.FlushError() } // the next write tells
 
 // SetReadDeadline is http.ResponseController's.
 func (w *response) SetReadDeadline(t time.Time) error {
-	if w.over { // the connection is another request's
+	if w.over.Load() { // the connection is another request's
 		return errOver
 	}
 	return w.c.reading.set(t, w.c.net.SetReadDeadline)
@@ -269,7 +269,7 @@ func (w *response) SetReadDeadline(t time.Time) error {
 
 // SetWriteDeadline is http.ResponseController's.
 func (w *response) SetWriteDeadline(t time.Time) error {
-	if w.over {
+	if w.over.Load() {
 		return errOver
 	}
 	return w.c.writing.set(t, w.c.net.SetWriteDeadline)
@@ -286,7 +286,7 @@ var errOver = errors.New("http1: the handler has returned")
 // finish sends what is left. The connection is good for another request if it returns true. reads tells whether
 // all of this one was read.
 func (w *response) finish(reads bool) bool {
-	w.over = true
+	w.over.Store(true)
 	w.closes = w.closes || !reads
 	if w.status == 0 {
 		w.start(http.StatusOK)

@@ -31,7 +31,7 @@ func (w *watch) begin(c *conn, now time.Time, leave context.CancelFunc) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.since, w.leave = now, leave
-	if !w.armed {
+	if !w.armed && w.looking == nil {
 		w.arm(c, watchAfter)
 	}
 }
