@@ -49,7 +49,7 @@ func (s *storm) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.Host != id || r.Header.Get("Id") != id || r.Header.Get("Only-"+id) != id || len(r.Header) != fields || r.URL.RawQuery != "q="+id {
 		s.t.Errorf("%s came as %s of %s with %v", id, r.URL, r.Host, r.Header)
 	}
-	if err := r.Context().Err(); err != nil {
+	if err := r.Context().Err(); err != nil && kind != waits {
 		s.t.Errorf("%s began: %v", id, err)
 	}
 	if len(w.Header()) > 0 {
@@ -132,10 +132,12 @@ func (s *storm) ask(rng *rand.Rand, id string, last bool) (a ask) {
 	}
 	a = ask{kind: kinds[rng.IntN(len(kinds))], id: id, method: http.MethodGet}
 	body := ""
-	if rng.IntN(2) == 0 || a.kind == late {
+	switch {
+	case a.kind == breaks || a.kind == breaking: // without a body, which left unread resets the connection under other answers
+	case rng.IntN(2) == 0 || a.kind == late:
 		a.method = http.MethodPost
 		body = of(id, []int{1, 10, 1000, 10000}[rng.IntN(4)])
-	} else if rng.IntN(4) == 0 {
+	case rng.IntN(4) == 0:
 		a.method = http.MethodHead
 	}
 	switch a.kind {
@@ -204,7 +206,7 @@ func (s *storm) call(rng *rand.Rand, address, name string) {
 			}
 			body, err := io.ReadAll(res.Body)
 			if err != nil || string(body) != a.want {
-				s.t.Errorf("%s %s is answered %q, %v", a.kind, a.id, body, err)
+				s.t.Errorf("%s %s is answered %d bytes of %d, %.100q, %v", a.kind, a.id, len(body), len(a.want), body, err)
 				return
 			}
 			if res.Header.Get("Of") != a.id || res.Header.Get("Only-"+a.id) != a.id {
