@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 )
 
 const knock = "GET / HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -156,6 +157,51 @@ func TestWatchTakesNothing(t *testing.T) {
 	hear("/slow")
 	if n := p.handed.Load(); n != 0 {
 		t.Errorf("%d connections went to net/http", n)
+	}
+}
+
+// A request goes on for longer than its client has for sending it, or for being idle.
+func TestWatchHasNoDeadline(t *testing.T) {
+	t.Parallel()
+	settings := &http.Server{ReadHeaderTimeout: never, ReadTimeout: short, IdleTimeout: short}
+	settings.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case <-time.After(watchAfter + short + 2*lateness):
+		case <-r.Context().Done():
+			t.Error("the request ended while its client waits")
+		}
+		echo(w, r)
+	})
+	p := open(t, settings)
+	c := dial(t, p.address)
+	c.send(knock)
+	if _, body := c.answer(http.MethodGet); body != "GET / " {
+		t.Errorf("answered %q", body)
+	}
+}
+
+// A request whose body was read is watched from then on, and not once more when its answer begins.
+func TestOneLookAtATime(t *testing.T) {
+	t.Parallel()
+	goOn := make(chan bool)
+	p := open(t, &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		within(t, "leave to go on", goOn)
+		_ = http.NewResponseController(w).Flush()
+		watch := &w.(*response).c.watch
+		watch.mu.Lock()
+		if watch.looking == nil || watch.armed {
+			t.Errorf("looking: %v, and about to: %v", watch.looking != nil, watch.armed)
+		}
+		watch.mu.Unlock()
+	})})
+	c := dial(t, p.address)
+	for range 2 {
+		c.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nok")
+		beingWatched(t, p, true)
+		goOn <- true
+		c.answer(http.MethodPost)
+		beingWatched(t, p, false)
 	}
 }
 
