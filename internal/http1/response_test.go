@@ -289,6 +289,8 @@ func answers() []exchange {
 		{name: "a guessed type of much", serve: writes(none, "<", "html>"+long)},
 		{name: "a guessed type of told length and much", serve: writes(length(10_006), "<", "html>"+long)},
 		{name: "a guessed type of much in pieces", serve: writes(none, " \n", strings.Repeat(" ", 300), strings.Repeat(" ", 180), "<html>", long)},
+		{name: "a type guessed by the last byte", serve: writes(none, strings.Repeat(" ", 506), "<html>"+long)},
+		{name: "a type guessed by one byte too few", serve: writes(none, strings.Repeat(" ", 507), "<html>"+long)},
 		{name: "a type not to be guessed by the end", serve: writes(none, strings.Repeat(" ", 509), "<html>", long)},
 		{name: "a guessed type of what is flushed", serve: func(w http.ResponseWriter, _ *http.Request, say say) {
 			write(w, say, "<")
