@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"runtime"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -136,39 +137,52 @@ func TestShutdownEndsWithItsContext(t *testing.T) {
 	}
 }
 
-// A connection that becomes idle while the server shuts down is closed by one or the other.
+// endless is a connection by which one request comes after the other until there are enough, and then nothing until its close.
+type endless struct {
+	net.Conn
+	enough atomic.Bool
+	once   sync.Once
+	closed chan struct{}
+}
+
+func (c *endless) Read(p []byte) (int, error) {
+	if !c.enough.Load() {
+		return copy(p, knock), nil
+	}
+	<-c.closed
+	return 0, net.ErrClosed
+}
+
+func (c *endless) Close() error {
+	c.once.Do(func() { close(c.closed) })
+	return nil
+}
+
+func (c *endless) Write(p []byte) (int, error)           { return len(p), nil }
+func (c *endless) SetDeadline(time.Time) error           { return nil }
+func (c *endless) SetReadDeadline(time.Time) error       { return nil }
+func (c *endless) SetWriteDeadline(time.Time) error      { return nil }
+func (c *endless) SyscallConn() (syscall.RawConn, error) { return nil, errors.ErrUnsupported }
+func (c *endless) CloseWrite() error                     { return nil }
+func (c *endless) Unread([]byte)                         {}
+
+// A connection that becomes idle while the server begins to shut down is closed by one or the other.
 func TestShutdownWhileRequestsEnd(t *testing.T) {
 	t.Parallel()
-	for range 300 {
-		p := open(t, &http.Server{Handler: http.HandlerFunc(echo)})
-		started := make(chan bool)
-		const clients = 4
-		for range clients {
-			c := dial(t, p.address)
-			go func() {
-				defer c.Close()
-				for i := 0; ; i++ {
-					if _, err := io.WriteString(c, knock); err != nil {
-						break
-					}
-					res, err := http.ReadResponse(c.in, nil)
-					if err != nil {
-						break
-					}
-					_, _ = io.Copy(io.Discard, res.Body)
-					if i == 3 {
-						started <- true
-					}
-				}
-				_, _ = io.Copy(io.Discard, c.in) // it does not leave by itself
-			}()
+	for i := range 2_000 {
+		s := &Server{HTTP: &http.Server{Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})}}
+		fake := &endless{closed: make(chan struct{})}
+		c := &conn{server: s, net: fake, base: context.Background()}
+		s.conns = map[*conn]struct{}{c: {}}
+		s.serving.Add(1)
+		go c.serve()
+		for c.state.Load() == idle { // until it is under way, or nearly at the end of a request
+			runtime.Gosched()
 		}
-		for range clients {
-			within(t, "an answer", started)
-		}
+		fake.enough.Store(true)
 		ctx, cancel := context.WithTimeout(context.Background(), long)
-		if err := p.Shutdown(ctx); err != nil {
-			t.Fatal(err)
+		if err := s.Shutdown(ctx); err != nil {
+			t.Fatal(i, err)
 		}
 		cancel()
 	}
