@@ -82,7 +82,7 @@ func (b *body) much() bool { return b.left.Load() > maxRest }
 // returns false.
 func (b *body) drop() bool {
 	if !b.mu.TryLock() {
-		return true // end will see
+		return false // who reads on may go on, and the connection ends after it
 	}
 	defer b.mu.Unlock()
 	if b.much() {

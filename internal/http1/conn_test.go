@@ -280,6 +280,9 @@ func TestBodyReadBeyondTheHandler(t *testing.T) {
 				read <- fmt.Sprint(string(body), ", ", err)
 			}()
 			reads(t, w)
+			if i%2 == 0 { // the answer begins while somebody reads
+				_ = http.NewResponseController(w).Flush()
+			}
 		})})
 		c := dial(t, p.address)
 		c.send("POST /late HTTP/1.1\r\nHost: a\r\nContent-Length: 8\r\n\r\nits")
