@@ -264,14 +264,14 @@ func TestBodyReadAfterTheRequest(t *testing.T) {
 // knows how much was read.
 func TestBodyReadBeyondTheHandler(t *testing.T) {
 	t.Parallel()
-	for _, begun := range []bool{false, true} {
+	for _, begins := range []string{"when it has returned", "before it is read", "while it is read"} { // the answer
 		read := make(chan string, 1)
 		p := open(t, &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if r.URL.Path != "/late" {
 				t.Errorf("%s came", r.URL)
 				return
 			}
-			if begun {
+			if begins == "before it is read" {
 				_ = http.NewResponseController(w).EnableFullDuplex()
 				_ = http.NewResponseController(w).Flush()
 			}
@@ -280,13 +280,15 @@ func TestBodyReadBeyondTheHandler(t *testing.T) {
 				read <- fmt.Sprint(string(body), ", ", err)
 			}()
 			reads(t, w)
-			if i%2 == 0 { // the answer begins while somebody reads
+			if begins == "while it is read" {
 				_ = http.NewResponseController(w).Flush()
 			}
 		})})
 		c := dial(t, p.address)
 		c.send("POST /late HTTP/1.1\r\nHost: a\r\nContent-Length: 8\r\n\r\nits")
-		c.answer(http.MethodPost)
+		if res, _ := c.answer(http.MethodPost); res.Close != (begins != "before it is read") {
+			t.Errorf("an answer that begins %s says that the connection ends: %v", begins, res.Close)
+		}
 		if got, want := within(t, "the end of the read", read), fmt.Sprint("its, ", http.ErrBodyReadAfterClose); got != want {
 			t.Errorf("read %q, want %q", got, want)
 		}
