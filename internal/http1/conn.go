@@ -33,7 +33,7 @@ const (
 // The states of a connection.
 const (
 	idle   = int32(iota) // between two requests, and before the first
-	active               // a request has begun
+	active               // a request's head has come
 	closed               // it is the server's no more
 )
 
@@ -97,21 +97,24 @@ func (c *conn) readHead() (length int, plain bool) {
 	}
 	now := time.Now()
 	c.reading.want(deadline(now, patience))
+	begun := false
 	for line := 0; ; now = time.Now() {
 		if line == 0 && !first { // some send a line's end behind a body (RFC 9112, section 2.2)
 			c.in = bytes.TrimPrefix(c.in, []byte("\r\n"))
 		}
 		if len(c.in) > 0 {
-			if c.state.CompareAndSwap(idle, active) {
+			if !begun {
+				begun = true
 				c.reading.want(deadline(now, whole))
-			} else if c.state.Load() != active {
-				return 0, false
 			}
 			end, next := headEnd(c.in, line)
-			switch {
-			case end > c.server.maxHead(), end == 0 && len(c.in) >= c.server.maxHead(), end < 0:
-				return len(c.in), false
-			case end > 0:
+			if end != 0 || len(c.in) >= c.server.maxHead() {
+				if !c.state.CompareAndSwap(idle, active) {
+					return 0, false
+				}
+				if end <= 0 || end > c.server.maxHead() {
+					return len(c.in), false
+				}
 				c.now = now
 				return end, true
 			}
