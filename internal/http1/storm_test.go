@@ -2,6 +2,7 @@ package http1
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -33,6 +34,7 @@ type storm struct {
 	begun, over, left atomic.Int64
 	answered          [2]atomic.Int64 // here, and by net/http
 	readers           sync.WaitGroup  // of bodies whose handler has returned
+	plain             bool            // nothing goes to net/http
 }
 
 // of is so much of a body or an answer that is of one request.
@@ -69,7 +71,7 @@ func (s *storm) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case echoes:
 		body, err := io.ReadAll(r.Body)
 		if err != nil {
-			s.t.Errorf("the body of %s: %v", id, err)
+			s.t.Errorf("the body of %s (here: %v): %v", id, here, err)
 		}
 		_, _ = fmt.Fprintf(w, "%s %s %s", r.Method, id, body)
 	case ignores:
@@ -111,7 +113,7 @@ func (s *storm) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		panic(http.ErrAbortHandler)
 	}
 	if err := r.Context().Err(); err != nil && kind != late {
-		s.t.Errorf("%s ended: %v", id, err)
+		s.t.Errorf("%s (here: %v) ended: %v", id, here, err)
 	}
 	if here {
 		s.answered[0].Add(1)
@@ -160,7 +162,7 @@ func (s *storm) ask(rng *rand.Rand, id string, last bool) (a ask) {
 	switch {
 	case body == "":
 		a.text += "\r\n"
-	case rng.IntN(30) == 0:
+	case rng.IntN(30) == 0 && !s.plain:
 		a.text += fmt.Sprintf("Transfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n", len(body), body)
 	default:
 		a.text += fmt.Sprintf("Content-Length: %d\r\n\r\n%s", len(body), body)
@@ -238,7 +240,7 @@ func (s *storm) call(rng *rand.Rand, address, name string) {
 func TestStorm(t *testing.T) {
 	t.Parallel()
 	s := &storm{t: t}
-	p := open(t, &http.Server{Handler: s})
+	p := open(t, &http.Server{Handler: s, ReadHeaderTimeout: long, ReadTimeout: long, WriteTimeout: long, IdleTimeout: long})
 	const clients = 64
 	end := time.Now().Add(3 * time.Second)
 	var calling sync.WaitGroup
@@ -261,5 +263,50 @@ func TestStorm(t *testing.T) {
 	t.Logf("%d requests were answered here and %d by net/http, %d clients left", s.answered[0].Load(), s.answered[1].Load(), s.left.Load())
 	if s.answered[0].Load() == 0 || s.answered[1].Load() == 0 || s.left.Load() == 0 {
 		t.Error("that is no storm")
+	}
+}
+
+// A shutdown cuts no answer: to each request comes a whole one, or nothing at all.
+func TestShutdownInAStorm(t *testing.T) {
+	t.Parallel()
+	for round := range 5 {
+		s := &storm{t: t, plain: true} // net/http may close a connection at the moment of its request
+		p := open(t, &http.Server{Handler: s})
+		var calling, warm sync.WaitGroup
+		const clients = 16
+		warm.Add(clients)
+		for i := range clients {
+			c := dial(t, p.address)
+			calling.Go(func() {
+				rng := rand.New(rand.NewPCG(uint64(round), uint64(i)))
+				for n := 0; ; n++ {
+					if n == 3 {
+						warm.Done()
+					}
+					a := s.ask(rng, fmt.Sprintf("c%d-%d", i, n), false)
+					_, err := io.WriteString(c, a.text)
+					if _, none := c.in.Peek(1); none != nil {
+						if n < 3 {
+							t.Errorf("%s: %v, %v", a.id, err, none)
+							warm.Done()
+						}
+						return
+					}
+					res, err := http.ReadResponse(c.in, &http.Request{Method: a.method})
+					if err != nil {
+						t.Errorf("%s %s: %v", a.kind, a.id, err)
+						continue // to the end of the connection
+					}
+					if body, err := io.ReadAll(res.Body); err != nil || string(body) != a.want {
+						t.Errorf("%s %s is answered %d bytes of %d, %v", a.kind, a.id, len(body), len(a.want), err)
+					}
+				}
+			})
+		}
+		warm.Wait()
+		if err := p.Shutdown(context.Background()); err != nil {
+			t.Error(err)
+		}
+		calling.Wait()
 	}
 }
