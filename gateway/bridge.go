@@ -110,12 +110,17 @@ func (s *Server) connect(w http.ResponseWriter, r *http.Request, v *visit, o *ho
 	if chosen := far.Subprotocol(); chosen != "" {
 		upgrader.Subprotocols = []string{chosen}
 	}
-	client, err = upgrader.Upgrade(w, r, nil)
+	client, err = upgrade(&upgrader, w, r)
 	if err != nil { // Upgrade has answered
 		_ = far.Close()
 		return nil, nil
 	}
 	return client, far
+}
+
+// upgrade answers a WebSocket's handshake, with the request's id as in every answer.
+func upgrade(u *websocket.Upgrader, w http.ResponseWriter, r *http.Request) (*websocket.Conn, error) {
+	return u.Upgrade(w, r, http.Header{problem.RequestIDHeader: r.Header[problem.RequestIDHeader]})
 }
 
 // carry owns both connections until they end.
@@ -198,7 +203,7 @@ func (s *Server) monitor(w http.ResponseWriter, r *http.Request, next func() (an
 		problem.Write(w, r, problem.New(http.StatusServiceUnavailable, "too-many-connections", "Too many consoles are connected here.").In(5*time.Second))
 		return
 	}
-	conn, err := s.hub.upgrader.Upgrade(w, r, nil)
+	conn, err := upgrade(&s.hub.upgrader, w, r)
 	if err != nil { // Upgrade has answered
 		end()
 		return

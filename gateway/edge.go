@@ -189,7 +189,7 @@ func (s *Server) shop(w http.ResponseWriter, r *http.Request, v *visit) {
 		if r.Body != nil && r.Body != http.NoBody {
 			r.Body = http.MaxBytesReader(w, r.Body, limit)
 		}
-		if r.Method == http.MethodHead && !strings.HasSuffix(v.path, "/events") {
+		if r.Method == http.MethodHead && !strings.HasSuffix(v.path, "/events") && !websocket.IsWebSocketUpgrade(r) {
 			r.Method = http.MethodGet // the server drops the body
 		}
 		s.engine.ServeHTTP(w, r)

@@ -94,7 +94,7 @@ func (h *hub) accept(w http.ResponseWriter, r *http.Request, line *queue.Line, t
 	if p := h.reserve(s); p != nil {
 		return p
 	}
-	conn, err := h.upgrader.Upgrade(w, r, nil)
+	conn, err := upgrade(&h.upgrader, w, r)
 	if err != nil {
 		h.release(s) // Upgrade has answered
 		return nil

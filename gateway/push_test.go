@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net"
+	"net/http"
 	"net/netip"
 	"strings"
 	"testing"
@@ -94,6 +95,9 @@ func TestWhoMayOpenASocket(t *testing.T) {
 			t.Errorf("%s: %v, want %d", name, err, c.status)
 			continue
 		}
+		if res.Header.Get("X-Request-Id") == "" {
+			t.Errorf("%s: an answer without an id", name)
+		}
 		if conn != nil {
 			if p, err := readPlace(t, conn); err != nil || p.State != queue.Waiting {
 				t.Errorf("%s: %+v, %v", name, p, err)
@@ -101,6 +105,21 @@ func TestWhoMayOpenASocket(t *testing.T) {
 		}
 	}
 	fan.want(426, "websocket-required", "GET", socketPath, "", "Origin", here)
+	req, err := http.NewRequest(http.MethodHead, here+socketPath, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, value := range map[string]string{"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA==", "Origin": here} {
+		req.Header.Set(name, value)
+	}
+	res, err := fan.client.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	if res.StatusCode < 400 {
+		t.Errorf("HEAD opens a socket: %s", res.Status)
+	}
 }
 
 func TestSocketsAreBounded(t *testing.T) {
