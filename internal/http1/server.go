@@ -119,8 +119,8 @@ func (s *Server) forget(c *conn) {
 
 // Shutdown ends what is idle at once and lets requests under way be answered, until ctx is over, as http.Server's.
 func (s *Server) Shutdown(ctx context.Context) error {
-	err := s.stop(func(c *conn) bool { return c.state.CompareAndSwap(idle, closed) })
 	s.HTTP.SetKeepAlivesEnabled(false)
+	err := s.stop(func(c *conn) bool { return c.state.CompareAndSwap(idle, closed) })
 	over := make(chan struct{})
 	go func() {
 		defer close(over)
