@@ -24,7 +24,7 @@ type Conn interface {
 
 const (
 	inRoom    = 4 << 10
-	fields    = 16                     // of an answer: there is room for them from the beginning
+	fieldRoom = 16                     // how many fields of an answer there is room for from the beginning
 	maxHead   = 16 << 10               // of a plain request
 	maxRest   = 256 << 10              // of a body that nobody read are read so that the next request can be
 	lingering = 500 * time.Millisecond // for an answer to arrive whose client sends on, as net/http
@@ -192,7 +192,7 @@ func (c *conn) answer(r *http.Request, leave context.CancelFunc) (goesOn bool) {
 	} else {
 		c.watch.begin(c, c.now, leave)
 	}
-	w := &response{c: c, head: r.Method == http.MethodHead, asked: b, header: make(http.Header, fields), length: -1, closes: r.Close}
+	w := &response{c: c, head: r.Method == http.MethodHead, asked: b, header: make(http.Header, fieldRoom), length: -1, closes: r.Close}
 	c.server.HTTP.Handler.ServeHTTP(w, r)
 	leave()
 	c.watch.end(c)

@@ -7,10 +7,10 @@
 // the connection, with all that has been read and not answered, goes to net/http's server for good. So nothing
 // is refused here, and what a strange request means is decided in one place.
 //
-// Handlers, requests and answers are net/http's: a handler cannot tell who serves it, except that a plain
-// request's connection cannot be hijacked, and a client cannot either, except by the order of an answer's fields
-// (TestAnyExchangeLooksAsBehindNetHTTP). An answer of up to 4 KiB has its length told; whatever is longer
-// or flushed before its end and does not tell its length is chunked. A client that leaves ends the request's
+// Handlers, requests and answers are net/http's, as far as handlers and clients can tell: the tests play exchanges with both
+// servers, compare what is seen, and give the reason for each difference that is kept. The main ones: a plain request's
+// connection cannot be hijacked, an answer's fields come in any order, and one of up to 4 KiB has its length told. Whatever
+// is longer or flushed before its end and does not tell its length is chunked. A client that leaves ends the request's
 // context, at most a tenth of a second later.
 //
 // Deadlines are those of the http.Server. They are told to the runtime only when the one told before would come

@@ -10,17 +10,6 @@ import (
 	"golang.org/x/net/http/httpguts"
 )
 
-// methods are those of plain requests.
-var methods = map[string]string{}
-
-func init() {
-	for _, m := range []string{
-		http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodOptions,
-	} {
-		methods[m] = m
-	}
-}
-
 const version = " HTTP/1.1" // of every plain request
 
 const (
@@ -37,7 +26,12 @@ func parse(head []byte, r *http.Request) bool {
 	}
 	method, target, _ := strings.Cut(line, " ")
 	target, ok = strings.CutSuffix(target, version)
-	if method = methods[method]; !ok || method == "" || target == "" || target[0] != '/' || !visible(target) {
+	if !ok || target == "" || target[0] != '/' || !visible(target) {
+		return false
+	}
+	switch method {
+	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodOptions:
+	default:
 		return false
 	}
 	fields := strings.Count(rest, "\r\n") - 1 // and the empty line

@@ -18,7 +18,7 @@ const (
 	sniffed  = 512             // of a body are what http.DetectContentType looks at
 )
 
-var closing = []string{"close"}
+var connectionClose = []string{"close"}
 
 // space is what an answer is put together in.
 type space struct {
@@ -162,7 +162,7 @@ func (w *response) complete() {
 		}
 	}
 	if w.closes = w.closes || w.c.server.closing.Load(); w.closes {
-		w.connection = closing
+		w.connection = connectionClose
 	}
 	w.out = appendField(w.out, "Connection", w.connection)
 	w.out = append(w.out, "\r\n"...)
